@@ -1,0 +1,25 @@
+"""Energies: functionals of a measure with a value, a first variation and its gradient."""
+
+from mfpde.energy.activations import ACTIVATIONS, Activation
+from mfpde.energy.base import Energy, EnergySum, GridEnergy
+from mfpde.energy.inputs import Circle, InputLaw, Normal, Samples, Uniform
+from mfpde.energy.internal import Entropy
+from mfpde.energy.network import TwoLayer, two_layer
+from mfpde.energy.potential import Potential
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Circle",
+    "Energy",
+    "EnergySum",
+    "Entropy",
+    "GridEnergy",
+    "InputLaw",
+    "Normal",
+    "Potential",
+    "Samples",
+    "TwoLayer",
+    "Uniform",
+    "two_layer",
+]

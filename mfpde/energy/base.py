@@ -1,0 +1,105 @@
+"""What every energy offers to the solvers, and sums of energies."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.domain import Grid
+from mfpde.measure import Measure
+
+
+class GridEnergy(Protocol):
+    """An energy prepared for one grid; ``rho`` holds cell averages, (size,). Nothing here allocates."""
+
+    @property
+    def temperature(self) -> float:
+        """The coefficient of the entropy, which solvers may treat as linear diffusion; 0 without one."""
+
+    def value(self, rho: FloatArray) -> float:
+        """The energy, entropy included."""
+
+    def add_drift(self, rho: FloatArray, xi: FloatArray) -> float:
+        """Add the first variation without its entropy part to ``xi`` (size,); returns the energy without its entropy part."""
+
+
+class Energy(Protocol):
+    """A functional E of a measure on Ω ⊂ R^d."""
+
+    @property
+    def temperature(self) -> float:
+        """The coefficient of the entropy in this energy, 0 if it has none."""
+
+    def value(self, measure: Measure) -> float:
+        """E(ρ); infinite for atoms where E has an entropy."""
+
+    def first_variation(self, measure: Measure, at: FloatArray) -> FloatArray:
+        """δE/δρ at points (M, d), as (M,)."""
+
+    def gradient(self, measure: Measure, at: FloatArray) -> FloatArray:
+        """∇ δE/δρ at points (M, d), as (M, d)."""
+
+    def on(self, grid: Grid) -> GridEnergy:
+        """All that can be precomputed for one grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnergySum:
+    """The sum of named terms, itself an energy. Raises ValueError for no terms."""
+
+    terms: dict[str, Energy]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ValueError("an energy needs at least one term")
+
+    @property
+    def temperature(self) -> float:
+        """The sum of the entropies' coefficients."""
+        return float(sum(term.temperature for term in self.terms.values()))
+
+    @property
+    def drift(self) -> "EnergySum | None":
+        """The terms without entropy: what moves particles besides noise. None if there are none."""
+        rest = {name: term for name, term in self.terms.items() if term.temperature == 0.0}
+        return EnergySum(rest) if rest else None
+
+    def values(self, measure: Measure) -> dict[str, float]:
+        """E(ρ) term by term."""
+        return {name: term.value(measure) for name, term in self.terms.items()}
+
+    def value(self, measure: Measure) -> float:
+        """The sum of the terms."""
+        return float(sum(self.values(measure).values()))
+
+    def first_variation(self, measure: Measure, at: FloatArray) -> FloatArray:
+        """The sum of the terms' first variations, (M,)."""
+        return np.asarray(sum(term.first_variation(measure, at) for term in self.terms.values()))
+
+    def gradient(self, measure: Measure, at: FloatArray) -> FloatArray:
+        """The sum of the terms' gradients, (M, d)."""
+        return np.asarray(sum(term.gradient(measure, at) for term in self.terms.values()))
+
+    def on(self, grid: Grid) -> "GridSum":
+        """The terms prepared for one grid."""
+        return GridSum([term.on(grid) for term in self.terms.values()])
+
+
+@dataclass(eq=False)
+class GridSum:
+    """The sum of prepared terms, itself a GridEnergy."""
+
+    terms: list[GridEnergy]
+    temperature: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.temperature = sum(term.temperature for term in self.terms)
+
+    def value(self, rho: FloatArray) -> float:
+        """The energy, entropy included."""
+        return sum(term.value(rho) for term in self.terms)
+
+    def add_drift(self, rho: FloatArray, xi: FloatArray) -> float:
+        """Add all drift parts to ``xi``; returns the energy without the entropy."""
+        return sum(term.add_drift(rho, xi) for term in self.terms)

@@ -1,0 +1,284 @@
+"""Features Φ: Ω → R^r with E_x σ(x·θ)σ(x·θ') = Φ(θ)·Φ(θ') to a stated tolerance.
+
+Every two-layer energy is ½|∫Φ dρ − b|² + c₀, so all that a solver needs passes through r numbers. Smooth activations on any
+input law: r inputs are chosen among the quadrature nodes (interpolative decomposition by pivoted QR) and recombined by an
+r × r matrix. ReLU on isotropic pairs of inputs: Fourier modes in the angle, whose coefficients are known exactly.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mfpde.arrays import FloatArray, IntArray
+from mfpde.domain import Domain
+from mfpde.energy.activations import Activation
+from mfpde.energy.inputs import Rule
+from mfpde.measure import lattice
+
+_BLOCK = 1 << 16
+_PROBES = {1: 240, 2: 1000, 3: 2000}
+_SKETCH = 400
+_CANDIDATES = 4000
+
+
+class Parameters(Protocol):
+    """How a point of the domain gives the vector that meets the input."""
+
+    def vectors(self, points: FloatArray) -> FloatArray:
+        """Vectors (N, D) of points (N, d)."""
+
+    def pull(self, points: FloatArray, gradient: FloatArray) -> FloatArray:
+        """Gradient (N, d) along the domain of a function whose gradient in R^D is ``gradient`` (N, D)."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The point is the vector θ itself."""
+
+    def vectors(self, points: FloatArray) -> FloatArray:
+        """θ."""
+        return points
+
+    def pull(self, points: FloatArray, gradient: FloatArray) -> FloatArray:
+        """The gradient itself."""
+        return gradient
+
+
+@dataclass(frozen=True)
+class Angle:
+    """The point is the angle θ of the unit vector (cos θ, sin θ)."""
+
+    def vectors(self, points: FloatArray) -> FloatArray:
+        """(cos θ, sin θ)."""
+        return np.concatenate([np.cos(points), np.sin(points)], axis=1)
+
+    def pull(self, points: FloatArray, gradient: FloatArray) -> FloatArray:
+        """The part of the gradient along the circle."""
+        turned = gradient[:, 1:] * np.cos(points) - gradient[:, :1] * np.sin(points)
+        return np.asarray(turned)
+
+
+class Features(Protocol):
+    """A map Φ with what particles and grids ask of it."""
+
+    @property
+    def rank(self) -> int:
+        """r."""
+
+    @property
+    def description(self) -> str:
+        """How it was made and how accurate it is, for people."""
+
+    def evaluate(self, points: FloatArray) -> FloatArray:
+        """Φ at points (N, d), as (r, N)."""
+
+    def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
+        """∫Φ dρ of atoms, (r,)."""
+
+    def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """∇(Φ·λ) at points (N, d), as (N, d)."""
+
+
+@dataclass(frozen=True, eq=False)
+class InterpolatedFeatures:
+    """Φ(θ) = mixing · σ(nodes · θ): r chosen inputs ``nodes`` (r, D) and an r × r ``mixing`` matrix."""
+
+    activation: Activation
+    parameters: Parameters
+    nodes: FloatArray
+    mixing: FloatArray
+    description: str
+
+    @property
+    def rank(self) -> int:
+        """Number of features r."""
+        return len(self.mixing)
+
+    def _blocks(self, count: int) -> range:
+        return range(0, count, self._block)
+
+    @property
+    def _block(self) -> int:
+        return max(64, _BLOCK // len(self.nodes))
+
+    def evaluate(self, points: FloatArray) -> FloatArray:
+        """Φ at points (N, d), as (r, N)."""
+        result = np.empty((self.rank, len(points)))
+        for k in self._blocks(len(points)):
+            part = slice(k, k + self._block)
+            result[:, part] = self.mixing @ self.activation.value(self.nodes @ self.parameters.vectors(points[part]).T)
+        return result
+
+    def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
+        """∫Φ dρ of atoms, (r,)."""
+        total = np.zeros(len(self.nodes))
+        for k in self._blocks(len(points)):
+            part = slice(k, k + self._block)
+            total += self.activation.value(self.nodes @ self.parameters.vectors(points[part]).T) @ weights[part]
+        return np.asarray(self.mixing @ total)
+
+    def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """∇(Φ·λ) at points (N, d), as (N, d)."""
+        result = np.empty_like(points)
+        steered = (self.nodes * (lam @ self.mixing)[:, None]).T
+        for k in self._blocks(len(points)):
+            part = slice(k, k + self._block)
+            slopes = self.activation.pair(self.nodes @ self.parameters.vectors(points[part]).T)[1]
+            result[part] = self.parameters.pull(points[part], (steered @ slopes).T)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class HarmonicFeatures:
+    """ReLU under an isotropic law of pairs: relu(x·θ) = |x||θ| Σ_k c_k cos k(α_x − α_θ), Φ = |θ| c_k (cos kα_θ, sin kα_θ)/√2 · √E|x|².
+
+    c_0 = 1/π, c_1 = 1/2, c_{2m} = 2(−1)^{m+1}/(π(4m² − 1)), the other odd ones vanish.
+    """
+
+    parameters: Parameters
+    orders: FloatArray
+    coefficients: FloatArray
+    description: str
+
+    @property
+    def rank(self) -> int:
+        """Number of features r: one for the mean, two for each other mode."""
+        return 2 * len(self.orders) - 1
+
+    def _polar(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        vectors = self.parameters.vectors(points)
+        return np.hypot(vectors[:, 0], vectors[:, 1]), np.arctan2(vectors[:, 1], vectors[:, 0])
+
+    @property
+    def _block(self) -> int:
+        return max(16, _BLOCK // len(self.orders))
+
+    def evaluate(self, points: FloatArray) -> FloatArray:
+        """Φ at points (N, d), as (r, N)."""
+        radius, angle = self._polar(points)
+        turned = np.multiply.outer(self.orders, angle)
+        scaled = self.coefficients[:, None] * radius
+        return np.concatenate([scaled * np.cos(turned), (scaled * np.sin(turned))[1:]])
+
+    def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
+        """∫Φ dρ of atoms, (r,)."""
+        total = np.zeros(self.rank)
+        for k in range(0, len(points), self._block):
+            part = slice(k, k + self._block)
+            total += self.evaluate(points[part]) @ weights[part]
+        return total
+
+    def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """∇(Φ·λ) at points (N, d), as (N, d)."""
+        result = np.empty_like(points)
+        even = self.coefficients * lam[: len(self.orders)]
+        odd = self.coefficients * np.concatenate([[0.0], lam[len(self.orders) :]])
+        for k in range(0, len(points), self._block):
+            part = points[k : k + self._block]
+            _, angle = self._polar(part)
+            turned = np.multiply.outer(self.orders, angle)
+            cosine, sine = np.cos(turned), np.sin(turned)
+            along = even @ cosine + odd @ sine
+            across = (self.orders * odd) @ cosine - (self.orders * even) @ sine
+            vector = np.stack([along * np.cos(angle) - across * np.sin(angle), along * np.sin(angle) + across * np.cos(angle)], axis=1)
+            result[k : k + self._block] = self.parameters.pull(part, vector)
+        return result
+
+
+def harmonic_features(parameters: Parameters, second_moment: float, tolerance: float) -> HarmonicFeatures:
+    """Modes up to where the rest of a unit atom's energy, about 0.0042 m⁻³ with m = k/2, is below ``tolerance``."""
+    pairs = min(max(math.ceil((0.0042 / tolerance) ** (1.0 / 3.0)), 16), 4000)
+    m = np.arange(1, pairs + 1, dtype=float)
+    orders = np.concatenate([[0.0, 1.0], 2.0 * m])
+    waves = np.concatenate([[0.5], 2.0 / math.pi * (-1.0) ** (m + 1) / (4.0 * m * m - 1.0)]) / math.sqrt(2.0)
+    coefficients = math.sqrt(second_moment) * np.concatenate([[1.0 / math.pi], waves])
+    left = second_moment * 0.0042 / pairs**3
+    return HarmonicFeatures(parameters, orders, coefficients, f"{len(orders)} exact angular modes, the rest is {left:.0e} of the energy")
+
+
+def probe_points(domain: Domain, count: int) -> FloatArray:
+    """Points (count, d) that fill the domain and crowd at its ends: a golden-ratio lattice under the arcsine law."""
+    unit = lattice(count, domain.dimension)
+    return np.asarray(domain.lower + 0.5 * (1.0 - np.cos(np.pi * unit)) * (domain.upper - domain.lower))
+
+
+def interpolated_features(
+    activation: Activation, parameters: Parameters, rule: Rule, domain: Domain, extra: FloatArray, tolerance: float
+) -> tuple[InterpolatedFeatures, FloatArray]:
+    """Choose r of the rule's inputs so that σ at all the others follows from σ at these, for θ in ``domain`` or ``extra`` (K, d).
+
+    Returns the features and the orthonormal basis (Q, r) of the space of functions of x, which projects targets given as data.
+    The probes of the domain are doubled until the error between them, relative in L²(μ), is below ``tolerance``.
+    """
+    count = _PROBES.get(domain.dimension, 4000)
+    while True:
+        probes = np.concatenate([probe_points(domain, count), extra])
+        features, basis = _interpolated(activation, parameters, rule, probes, tolerance)
+        error = _compression_error(features, rule, basis, domain)
+        if error <= tolerance or count >= 4 * _PROBES.get(domain.dimension, 4000) or features.rank == len(rule.weights):
+            break
+        count *= 2
+    described = f"{len(rule.weights)} inputs compressed to rank {features.rank} (error {error:.0e})"
+    return InterpolatedFeatures(activation, parameters, features.nodes, features.mixing, described), basis
+
+
+def _interpolated(
+    activation: Activation, parameters: Parameters, rule: Rule, probes: FloatArray, tolerance: float
+) -> tuple[InterpolatedFeatures, FloatArray]:
+    """Choose inputs by pivoted QR of √w σ(x·θ) in the input index, then fit all inputs to the chosen ones by least squares.
+
+    Returns Φ = mixing · σ(chosen inputs) and the basis (Q, r).
+    """
+    from scipy.linalg import solve_triangular
+
+    vectors = parameters.vectors(probes)
+    root = np.sqrt(rule.weights)
+    candidates = _candidates(root)
+    values = root[candidates, None] * activation.value(rule.nodes[candidates] @ vectors.T)
+    chosen = candidates[_pivots(values, tolerance)]
+    held, upper = np.linalg.qr((root[chosen, None] * activation.value(rule.nodes[chosen] @ vectors.T)).T)
+    weights = np.empty((len(root), len(chosen)))
+    block = max(1, (1 << 22) // len(vectors))
+    for k in range(0, len(root), block):
+        part = slice(k, k + block)
+        weights[part] = (root[part, None] * activation.value(rule.nodes[part] @ vectors.T)) @ held
+    weights = solve_triangular(upper, weights.T).T * root[chosen]
+    basis, mixing = np.linalg.qr(weights)
+    return InterpolatedFeatures(activation, parameters, rule.nodes[chosen], mixing, ""), basis
+
+
+def _candidates(root: FloatArray) -> IntArray:
+    """Indices of the inputs to choose from: all, or _CANDIDATES drawn in proportion to the root of their weights."""
+    if len(root) <= _CANDIDATES:
+        return np.arange(len(root))
+    drawn = np.random.default_rng(2).choice(len(root), size=_CANDIDATES, replace=False, p=root / np.sum(root))
+    return np.sort(drawn)
+
+
+def _pivots(values: FloatArray, tolerance: float) -> IntArray:
+    """Rows of ``values`` (Q, M) that span all the others to ``tolerance``, by pivoted QR of a random sketch."""
+    from scipy.linalg import qr
+
+    most = min(values.shape)
+    width = min(most, _SKETCH)
+    while True:
+        sketch = values
+        if width < values.shape[1]:
+            sketch = values @ np.random.default_rng(0).standard_normal((values.shape[1], width)) / math.sqrt(width)
+        upper, order = qr(sketch.T, mode="r", pivoting=True)
+        diagonal = np.abs(np.diag(upper))
+        rank = max(1, int(np.sum(diagonal > 0.2 * tolerance * diagonal[0])))
+        if rank < 0.9 * width or width >= most:
+            return np.asarray(order[:rank])
+        width = min(2 * width, most)
+
+
+def _compression_error(features: InterpolatedFeatures, rule: Rule, basis: FloatArray, domain: Domain) -> float:
+    """Largest relative L²(μ) error at random points of the domain."""
+    points = domain.lower + np.random.default_rng(1).random((60, domain.dimension)) * (domain.upper - domain.lower)
+    vectors = features.parameters.vectors(points)
+    exact = np.sqrt(rule.weights)[:, None] * features.activation.value(rule.nodes @ vectors.T)
+    gap = np.linalg.norm(exact - basis @ features.evaluate(points), axis=0)
+    return float(np.max(gap) / np.max(np.linalg.norm(exact, axis=0)))

@@ -1,0 +1,222 @@
+"""Two-layer networks in the mean-field limit: E(ρ) = ½ E_x(∫σ(x·θ)ρ(dθ) − y(x))².
+
+The convention keeps the ½, and time as in ρ_t = div(ρ∇δE/δρ). Sources: Chizat–Bach 2018, Mei–Montanari–Nguyen 2018.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.domain import Domain, Grid
+from mfpde.energy.activations import ACTIVATIONS, Activation
+from mfpde.energy.features import (
+    Angle,
+    Features,
+    Parameters,
+    Vector,
+    harmonic_features,
+    interpolated_features,
+)
+from mfpde.energy.inputs import InputLaw, Rule, Sharpness, with_constant
+from mfpde.measure import Atoms, DensityFunction, Measure, Particles
+
+QUADRATURE_TOLERANCE = {1: 1e-10, 2: 1e-10, 3: 1e-6}
+RANK_TOLERANCE = {1: 1e-12, 2: 1e-5, 3: 1e-3}
+_TEACHER_CELLS = {1: 2048, 2: 192, 3: 48}
+
+
+@dataclass(frozen=True, eq=False)
+class TwoLayer:
+    """½|∫Φ dρ − target|² + constant, with the features Φ of σ(x·θ). Build it with ``two_layer``.
+
+    ``student_at`` and ``teacher_at`` give the network ∫σ(x·θ)dρ and the target y at inputs (Q, D), for pictures and checks.
+    """
+
+    features: Features
+    target: FloatArray
+    constant: float
+    description: str
+    student_at: Callable[[Atoms, FloatArray], FloatArray]
+    teacher_at: Callable[[FloatArray], FloatArray] | None = None
+    data: tuple[FloatArray, FloatArray] | None = None
+    temperature: float = 0.0
+
+    def residual(self, measure: Measure) -> FloatArray:
+        """λ = ∫Φ dρ − target, (r,)."""
+        return self.features.moments(measure.points, measure.weights) - self.target
+
+    def value(self, measure: Measure) -> float:
+        """½|λ|² + constant."""
+        lam = self.residual(measure)
+        return 0.5 * float(lam @ lam) + self.constant
+
+    def first_variation(self, measure: Measure, at: FloatArray) -> FloatArray:
+        """δE/δρ = Φ(θ)·λ at points (M, d), as (M,)."""
+        return np.asarray(self.residual(measure) @ self.features.evaluate(at))
+
+    def gradient(self, measure: Measure, at: FloatArray) -> FloatArray:
+        """∇Φ·λ at points (M, d), as (M, d)."""
+        return self.features.gradient(at, self.residual(measure))
+
+    def on(self, grid: Grid) -> "GridTwoLayer":
+        """The features at the cell centres; replaced by an equal triangular factor when there are more features than cells."""
+        matrix, target, constant = self.features.evaluate(grid.centers), self.target, self.constant
+        if len(matrix) > grid.size:
+            basis, matrix = np.linalg.qr(matrix)
+            projected = basis.T @ target
+            constant += 0.5 * max(float(target @ target - projected @ projected), 0.0)
+            target = projected
+        return GridTwoLayer(np.ascontiguousarray(matrix), target, constant, grid.cell_volume)
+
+
+class GridTwoLayer:
+    """The compressed features (r, size) of one grid; a right-hand side costs two products with them."""
+
+    temperature = 0.0
+
+    def __init__(self, matrix: FloatArray, target: FloatArray, constant: float, cell_volume: float) -> None:
+        self.matrix, self.target, self.constant, self.cell_volume = matrix, target, constant, cell_volume
+        self._lam = np.empty(len(matrix))
+        self._xi = np.empty(matrix.shape[1])
+
+    def _fill_residual(self, rho: FloatArray) -> float:
+        np.dot(self.matrix, rho, out=self._lam)
+        np.multiply(self._lam, self.cell_volume, out=self._lam)
+        np.subtract(self._lam, self.target, out=self._lam)
+        return 0.5 * float(np.dot(self._lam, self._lam)) + self.constant
+
+    def value(self, rho: FloatArray) -> float:
+        """½|λ|² + constant."""
+        return self._fill_residual(rho)
+
+    def add_drift(self, rho: FloatArray, xi: FloatArray) -> float:
+        """Add Φ·λ; returns the energy."""
+        energy = self._fill_residual(rho)
+        np.dot(self._lam, self.matrix, out=self._xi)
+        np.add(xi, self._xi, out=xi)
+        return energy
+
+
+def two_layer(
+    domain: Domain,
+    activation: str,
+    inputs: InputLaw,
+    teacher: Particles | DensityFunction | FloatArray,
+    *,
+    angle: bool = False,
+    bias: bool = False,
+    tolerance: float | None = None,
+) -> TwoLayer:
+    """The two-layer energy on ``domain``.
+
+    ``teacher``: neurons with weights of any sign and sum; a density on the domain; or the data y (n,) that belong to samples.
+    ``angle``: the single coordinate is the angle of a unit vector in R². ``bias``: the last coordinate is an offset, as if
+    every x had a last entry 1. ``tolerance``: relative L²(μ) error of the compressed features.
+    Raises ValueError for an unknown activation or shapes that do not fit.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    sigma = ACTIVATIONS[activation]
+    parameters, width = _parameters(domain, angle)
+    if width - bias < 1:
+        raise ValueError("a network with a bias needs at least two coordinates: the last one is the offset")
+    atoms = _teacher_atoms(teacher, domain)
+    sharpness = _sharpness(sigma, domain, atoms, angle, bias)
+    wanted = tolerance or RANK_TOLERANCE.get(domain.dimension, 1e-3)
+    rule = inputs.rule(width - bias, sharpness)
+    rule = with_constant(rule) if bias else rule
+    data = teacher if isinstance(teacher, np.ndarray) else None
+    if data is not None and data.shape != rule.weights.shape:
+        raise ValueError(f"the data have {data.size} values for {len(rule.weights)} inputs")
+    features: Features
+    if atoms is not None and sigma.name == "relu" and inputs.isotropic and width == 2 and not bias:
+        features = harmonic_features(parameters, inputs.second_moment(2), sharpness.tolerance)
+        target, constant, accuracy = features.moments(atoms.points, atoms.weights), 0.0, 0.0
+    else:
+        extra = atoms.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
+        features, basis = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
+        target, constant = _target(features, basis, rule, atoms, data)
+        accuracy = 0.0 if inputs.exact else _quadrature_error(inputs, rule, sigma, parameters, domain, sharpness, bias)
+    note = "the samples themselves" if inputs.exact else f"quadrature error {accuracy:.0e}"
+    return TwoLayer(
+        features,
+        target,
+        constant,
+        f"{features.description}, {note}",
+        lambda atoms, x: _network(sigma, parameters, atoms, x),
+        None if atoms is None else lambda x: _network(sigma, parameters, atoms, x),
+        None if data is None else (rule.nodes, data),
+    )
+
+
+def _parameters(domain: Domain, angle: bool) -> tuple[Parameters, int]:
+    if not angle:
+        return Vector(), domain.dimension
+    if domain.dimension != 1:
+        raise ValueError(f"an angle is one coordinate, but the domain has {domain.dimension}")
+    return Angle(), 2
+
+
+def _teacher_atoms(teacher: Particles | DensityFunction | FloatArray, domain: Domain) -> Atoms | None:
+    """The teacher as atoms: neurons as they are, a density by its cell masses on a fine grid, data not at all."""
+    if isinstance(teacher, np.ndarray):
+        return None
+    if isinstance(teacher, DensityFunction):
+        return teacher.gauss_atoms(_TEACHER_CELLS.get(domain.dimension, 16))
+    if teacher.points.shape[1] != domain.dimension:
+        raise ValueError(f"teacher neurons need {domain.dimension} coordinates each, got {teacher.points.shape[1]}")
+    return teacher
+
+
+def _sharpness(sigma: Activation, domain: Domain, atoms: Atoms | None, angle: bool, bias: bool) -> Sharpness:
+    """How fast x ↦ σ(x·θ) varies for the largest |θ| of the domain and the teacher (without the offset)."""
+    reach = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
+    if atoms is not None:
+        reach = np.maximum(reach, np.max(np.abs(atoms.points), axis=0))
+    steepest = 1.0 if angle else float(np.linalg.norm(reach[:-1] if bias else reach))
+    dimension = 2 if angle else domain.dimension - bias
+    kinked = sigma.kink and (dimension > 1 or bias)
+    width = sigma.pole / max(steepest, 1e-300)
+    return Sharpness(width, not bias, kinked, QUADRATURE_TOLERANCE.get(dimension, 1e-6))
+
+
+def _target(
+    features: Features, basis: FloatArray, rule: Rule, atoms: Atoms | None, data: FloatArray | None
+) -> tuple[FloatArray, float]:
+    """The target in feature space and the constant, which is the part of the data that no network on Ω can reach."""
+    if data is None:
+        assert atoms is not None
+        return features.moments(atoms.points, atoms.weights), 0.0
+    scaled = np.sqrt(rule.weights) * data
+    target = np.asarray(basis.T @ scaled)
+    rest = scaled - basis @ target
+    return target, 0.5 * float(rest @ rest)
+
+
+def _quadrature_error(
+    inputs: InputLaw, rule: Rule, sigma: Activation, parameters: Parameters, domain: Domain, sharpness: Sharpness, bias: bool
+) -> float:
+    """Largest relative error of E σ(x·θ)σ(x·θ') over random pairs, against a rule of twice the resolution."""
+    finer = inputs.rule(rule.nodes.shape[1] - bias, sharpness.finer())
+    finer = with_constant(finer) if bias else finer
+    points = domain.lower + np.random.default_rng(3).random((12, domain.dimension)) * (domain.upper - domain.lower)
+    vectors = parameters.vectors(np.concatenate([points, domain.lower[None, :], domain.upper[None, :]]))
+    one, two = (_kernel(r, sigma, vectors) for r in (rule, finer))
+    return float(np.max(np.abs(one - two)) / np.max(np.abs(two)))
+
+
+def _kernel(rule: Rule, sigma: Activation, vectors: FloatArray) -> FloatArray:
+    values = sigma.value(rule.nodes @ vectors.T)
+    return np.asarray((values * rule.weights[:, None]).T @ values)
+
+
+def _network(sigma: Activation, parameters: Parameters, atoms: Atoms, inputs: FloatArray) -> FloatArray:
+    """∫σ(x·θ)dρ at inputs (Q, D), (Q,); in blocks of atoms."""
+    total = np.zeros(len(inputs))
+    block = max(1, (1 << 21) // max(len(inputs), 1))
+    for k in range(0, len(atoms.points), block):
+        part = slice(k, k + block)
+        total += sigma.value(inputs @ parameters.vectors(atoms.points[part]).T) @ atoms.weights[part]
+    return total

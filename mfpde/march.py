@@ -1,0 +1,183 @@
+"""The one loop over saved times, for every solver: certificates, progress, checkpoints, interruption, resume.
+
+It knows no scheme. A solver's state is a dataclass of arrays, numbers and strings with a field ``time``; ``advance`` makes one
+step and may reuse the arrays of the state that it is given, so a state is handed over, never shared.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from types import FrameType
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from mfpde.measure import Measure
+from mfpde.run import Certificate, Run, Status, StepFailed, StepRecord
+
+
+class State(Protocol):
+    """A plain dataclass value."""
+
+    time: float
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Flow(Protocol):
+    """A solver prepared for one problem."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The choices made for this problem, for people."""
+
+    def start(self) -> Any:
+        """The state at time 0."""
+
+    def advance(self, state: Any, until: float) -> Any:
+        """The state after one step, at most at time ``until`` and exactly there if it is reached. Raises StepFailed."""
+
+    def measure(self, state: Any) -> Measure:
+        """The measure of a state, sharing no memory with it."""
+
+    def energies(self, state: Any) -> dict[str, float]:
+        """The energy of each term."""
+
+    def record(self, state: Any) -> StepRecord:
+        """The certificate of the step that led to this state."""
+
+    def restore(self, values: dict[str, Any]) -> Any:
+        """The state with these field values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What is kept at a saved time."""
+
+    time: float
+    measure: Measure
+    energies: dict[str, float]
+
+
+class Recorder(Protocol):
+    """Where frames, step records and checkpoints go."""
+
+    def resume(self) -> tuple[dict[str, Any], int] | None:
+        """Field values of the last checkpoint's state and the number of frames kept before it; None to start afresh."""
+
+    def step(self, record: StepRecord) -> None:
+        """Keep the certificate of a step."""
+
+    def frame(self, frame: Frame) -> None:
+        """Keep a saved time."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint is wanted now."""
+
+    def checkpoint(self, values: dict[str, Any]) -> None:
+        """Keep everything so far, and this state to go on from."""
+
+
+class Progress(Protocol):
+    """Told how far the run is."""
+
+    def at(self, time: float, steps: int) -> None:
+        """The run is at ``time`` after ``steps`` steps."""
+
+
+@dataclass(eq=False)
+class Memory:
+    """A recorder that keeps everything in memory and makes no checkpoints."""
+
+    frames: list[Frame] = field(default_factory=list)
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    due: bool = False
+
+    def resume(self) -> None:
+        """Nothing to resume from."""
+        return
+
+    def step(self, record: StepRecord) -> None:
+        """Keep the certificate of a step."""
+        self.rows.append(record.row())
+
+    def frame(self, frame: Frame) -> None:
+        """Keep a saved time."""
+        self.frames.append(frame)
+
+    def checkpoint(self, values: dict[str, Any]) -> None:
+        """Nothing: memory does not outlive the process."""
+
+    def run(self, status: Status, message: str, notes: tuple[str, ...]) -> Run:
+        """Everything that was kept."""
+        names = self.frames[0].energies if self.frames else {}
+        return Run(
+            np.array([f.time for f in self.frames]),
+            [f.measure for f in self.frames],
+            {name: np.array([f.energies[name] for f in self.frames]) for name in names},
+            Certificate(np.array(self.rows, dtype=float).reshape(-1, 6)),
+            status,
+            message,
+            notes,
+        )
+
+
+def state_values(state: State) -> dict[str, Any]:
+    """The fields of a state, for a checkpoint."""
+    return {f.name: getattr(state, f.name) for f in fields(state)}
+
+
+def march(
+    flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Progress | None = None
+) -> tuple[Status, str]:
+    """Run ``flow`` through the times ``save_at`` into ``recorder``; returns how it ended and why.
+
+    SIGINT and SIGTERM end the run after the step under way, with a checkpoint; a second SIGINT ends it at once. Checkpoints fall
+    between steps and do not change them, so a resumed run makes the same steps to the same bits.
+    """
+    with _interruption() as stopped:
+        found = recorder.resume()
+        state = flow.start() if found is None else flow.restore(found[0])
+        if found is None:
+            recorder.step(flow.record(state))
+        done, steps = (0 if found is None else found[1]), 0
+        try:
+            for target in save_at[done:]:
+                while state.time < target:
+                    if stopped:
+                        recorder.checkpoint(state_values(state))
+                        return Status.INTERRUPTED, f"stopped at time {state.time:.6g}"
+                    if recorder.due:
+                        recorder.checkpoint(state_values(state))
+                    state = flow.advance(state, target)
+                    steps += 1
+                    recorder.step(flow.record(state))
+                    if progress is not None:
+                        progress.at(state.time, steps)
+                recorder.frame(Frame(target, flow.measure(state), flow.energies(state)))
+        except StepFailed as failure:
+            return failure.status, str(failure)
+        return Status.DONE, ""
+
+
+@contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list (empty: go on) while inside; only possible in the main thread."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

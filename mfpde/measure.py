@@ -1,0 +1,244 @@
+"""Measures on a domain. Densities on a grid and particles are both atoms: points with weights."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from mfpde.arrays import FloatArray, IntArray
+from mfpde.domain import Domain, Grid
+
+_GAUSS_NODES = {1: 6, 2: 3, 3: 2}
+_FINE_CELLS = {1: 8192, 2: 1024, 3: 128}
+_BLOCK = 1 << 18
+
+
+class Atoms(Protocol):
+    """Anything that can stand as a weighted sum of Dirac masses."""
+
+    @property
+    def points(self) -> FloatArray:
+        """Positions, (N, d)."""
+
+    @property
+    def weights(self) -> FloatArray:
+        """Masses, (N,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """Cell averages of a density on a grid; ``values`` has the grid's shape or its size.
+
+    As atoms it is the cell masses at the cell centres. Raises ValueError for another number of values.
+    """
+
+    grid: Grid
+    values: FloatArray
+
+    def __post_init__(self) -> None:
+        if np.size(self.values) != self.grid.size:
+            raise ValueError(f"a density on {self.grid.cells} cells needs {self.grid.size} values, got {np.size(self.values)}")
+
+    @property
+    def points(self) -> FloatArray:
+        """Cell centres, (size, d)."""
+        return self.grid.centers
+
+    @property
+    def weights(self) -> FloatArray:
+        """Cell masses, (size,)."""
+        return np.ravel(self.values) * self.grid.cell_volume
+
+    @property
+    def mass(self) -> float:
+        """Total mass."""
+        return float(np.sum(self.weights))
+
+    @property
+    def minimum(self) -> float:
+        """Smallest cell average."""
+        return float(np.min(self.values))
+
+
+@dataclass(frozen=True, eq=False)
+class Particles:
+    """Atoms at ``points`` (N, d) with ``weights`` (N,). Raises ValueError for shapes that differ, no atoms or numbers not finite."""
+
+    points: FloatArray
+    weights: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.weights.shape != self.points.shape[:1] or self.weights.size == 0:
+            raise ValueError(
+                f"particles need points (N, d) and weights (N,) with N >= 1, got {self.points.shape} and {self.weights.shape}"
+            )
+
+    @staticmethod
+    def equal(points: FloatArray) -> "Particles":
+        """Atoms of weight 1/N at ``points`` (N, d)."""
+        return Particles(points, np.full(len(points), 1.0 / len(points)))
+
+    @property
+    def mass(self) -> float:
+        """Total mass."""
+        return float(np.sum(self.weights))
+
+    @property
+    def minimum(self) -> float:
+        """Smallest weight."""
+        return float(np.min(self.weights))
+
+
+Measure: TypeAlias = Density | Particles
+
+
+def mean(measure: Measure) -> FloatArray:
+    """Barycentre, (d,). Along circles it is the mean coordinate, which depends on where the circle is cut."""
+    weights = measure.weights
+    return np.asarray(weights @ measure.points / np.sum(weights))
+
+
+def covariance(measure: Measure) -> FloatArray:
+    """Covariance matrix, (d, d); a density counts as constant in each cell, which adds h²/12 on the diagonal."""
+    weights = measure.weights / np.sum(measure.weights)
+    centred = measure.points - mean(measure)
+    spread = (centred * weights[:, None]).T @ centred
+    if isinstance(measure, Density):
+        spread = spread + np.diag(measure.grid.spacing**2 / 12.0)
+    return np.asarray(spread)
+
+
+def deposit(atoms: Atoms, grid: Grid) -> Density:
+    """Cell averages of atoms: each gives its whole mass to the cell that holds it (exact mass, W₂ error at most a cell's diagonal)."""
+    mass = np.bincount(grid.locate(atoms.points), weights=atoms.weights, minlength=grid.size)
+    return Density(grid, mass.reshape(grid.cells) / grid.cell_volume)
+
+
+@dataclass(frozen=True, eq=False)
+class DensityFunction:
+    """A nonnegative function of the point, normalised to mass one over its domain.
+
+    ``function`` maps points (M, d) to values (M,). Raises ValueError where it is negative or not finite, or its integral is zero.
+    """
+
+    function: Callable[[FloatArray], FloatArray]
+    domain: Domain
+
+    def on(self, grid: Grid) -> Density:
+        """Cell averages by Gauss–Legendre quadrature in every cell, normalised to mass one."""
+        average = np.zeros(grid.size)
+        for offset, weight in _cell_quadrature(grid):
+            for start in range(0, grid.size, _BLOCK):
+                block = slice(start, start + _BLOCK)
+                average[block] += weight * self._evaluate(grid.centers[block] + offset)
+        total = float(np.sum(average)) * grid.cell_volume
+        if not (np.isfinite(total) and total > 0.0):
+            raise ValueError(f"the density must have a positive finite integral over the domain, got {total:g}")
+        return Density(grid, (average / total).reshape(grid.cells))
+
+    def gauss_atoms(self, cells: int) -> Particles:
+        """The density as atoms at the Gauss–Legendre nodes of ``cells`` cells along each axis, of total mass one."""
+        grid = Grid(self.domain, (cells,) * self.domain.dimension)
+        parts = [(grid.centers + offset, weight) for offset, weight in _cell_quadrature(grid)]
+        points = np.concatenate([p for p, _ in parts])
+        weights = np.concatenate([w * self._evaluate(p) for p, w in parts])
+        kept = weights > 0.0
+        if not kept.any():
+            raise ValueError("the density must have a positive finite integral over the domain, got 0")
+        return Particles(points[kept], weights[kept] / np.sum(weights))
+
+    def quantiles(self, count: int) -> Particles:
+        """``count`` equal atoms at the quantiles (i - 1/2)/count; in d >= 2 the images of a golden-ratio lattice."""
+        return Particles.equal(self._push(lattice(count, self.domain.dimension)))
+
+    def sample(self, count: int, generator: np.random.Generator) -> Particles:
+        """``count`` equal atoms drawn independently."""
+        return Particles.equal(self._push(generator.random((count, self.domain.dimension))))
+
+    def _evaluate(self, points: FloatArray) -> FloatArray:
+        values = np.broadcast_to(np.asarray(self.function(points), dtype=float), (len(points),))
+        wrong = ~np.isfinite(values) | (values < 0.0)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            where = ", ".join(f"{name} = {x:.6g}" for name, x in zip(self.domain.names, points[first], strict=True))
+            raise ValueError(f"the density must be finite and nonnegative, but it is {values[first]:g} at {where}")
+        return values
+
+    @cached_property
+    def _fine(self) -> Density:
+        dimension = self.domain.dimension
+        return self.on(Grid(self.domain, (_FINE_CELLS[dimension],) * dimension))
+
+    def _push(self, uniform: FloatArray) -> FloatArray:
+        """Inverse Rosenblatt transform of points (N, d) of the unit cube; piecewise linear density in 1-D, constant in d >= 2."""
+        if self.domain.dimension == 1:
+            edges = self._fine.grid.edges(0)
+            ends = self._evaluate(edges[:, None])
+            slopes = (ends[1:] - ends[:-1]) / np.diff(edges) * (self._fine.mass / _trapezoid(ends, edges))
+            return _invert_linear(uniform[:, 0], np.ravel(self._fine.weights), edges, slopes)[:, None]
+        return push_uniform(self._fine, uniform)
+
+
+def push_uniform(density: Density, uniform: FloatArray) -> FloatArray:
+    """Inverse Rosenblatt transform: points (N, d) of the unit cube to points distributed as the piecewise constant density."""
+    grid = density.grid
+    mass = np.reshape(density.weights, grid.cells)
+    points = np.empty_like(uniform)
+    row = np.zeros(len(uniform), dtype=np.int64)
+    for k in range(mass.ndim):
+        marginal = np.sum(mass, axis=tuple(range(k + 1, mass.ndim)))
+        row, within = _pick(np.ravel(marginal), row * grid.cells[k], grid.cells[k], uniform[:, k])
+        points[:, k] = grid.edges(k)[row % grid.cells[k]] + within * grid.spacing[k]
+    return grid.domain.confine(points)
+
+
+def _pick(mass: FloatArray, first: IntArray, count: int, level: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Among the ``count`` cells from ``first`` (N,) on: the one where their cumulative mass reaches ``level``, and the part of it."""
+    cumulative = np.concatenate([[0.0], np.cumsum(mass)])
+    start, end = cumulative[first], cumulative[first + count]
+    target = start + level * (end - start)
+    cell = np.clip(np.searchsorted(cumulative, target, side="right") - 1, first, first + count - 1)
+    held = cumulative[cell + 1] - cumulative[cell]
+    within = np.divide(target - cumulative[cell], held, out=np.full_like(level, 0.5), where=held > 0.0)
+    return cell, np.clip(within, 0.0, 1.0)
+
+
+def _invert_linear(level: FloatArray, mass: FloatArray, edges: FloatArray, slopes: FloatArray) -> FloatArray:
+    """Quantiles (N,) of a density that is linear in each cell, with given cell masses and slopes (limited to stay nonnegative)."""
+    cell, within = _pick(mass, np.zeros(len(level), dtype=np.int64), len(mass), level)
+    width = (edges[1:] - edges[:-1])[cell]
+    height = mass[cell] / width
+    slope = np.clip(slopes[cell], -2.0 * height / width, 2.0 * height / width)
+    left = height - 0.5 * slope * width
+    inner = 2.0 * within * mass[cell]
+    root = np.sqrt(np.maximum(left * left + slope * inner, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.where(left + root > 0.0, inner / (left + root), within * width)
+    return np.asarray(edges[cell] + np.clip(step, 0.0, width))
+
+
+def _trapezoid(values: FloatArray, edges: FloatArray) -> float:
+    return float(np.sum(0.5 * (values[1:] + values[:-1]) * np.diff(edges)))
+
+
+def lattice(count: int, dimension: int) -> FloatArray:
+    """A rank-one Kronecker (golden ratio) lattice in the unit cube, (count, d); the midpoints in 1-D."""
+    first = (np.arange(count) + 0.5) / count
+    if dimension == 1:
+        return first[:, None]
+    ratio = 1.0
+    for _ in range(64):
+        ratio = (1.0 + ratio) ** (1.0 / dimension)
+    shifts = [np.mod(0.5 + np.arange(count) * ratio**-k, 1.0) for k in range(1, dimension)]
+    return np.stack([first, *shifts], axis=1)
+
+
+def _cell_quadrature(grid: Grid) -> Iterator[tuple[FloatArray, float]]:
+    """Offsets (d,) from the cell centre and weights of a tensor Gauss–Legendre rule on one cell; the weights sum to one."""
+    nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES.get(grid.domain.dimension, 2))
+    for index in product(range(len(nodes)), repeat=grid.domain.dimension):
+        picked = list(index)
+        yield 0.5 * grid.spacing * nodes[picked], float(np.prod(0.5 * weights[picked]))
