@@ -159,7 +159,7 @@ def _coarsened(measure: Measure, domain: Domain, support: int) -> tuple[FloatArr
             break
         level *= 2
     _, groups = np.unique(Grid(domain, (level,) * domain.dimension).locate(points), return_inverse=True)
-    mass = np.bincount(groups, weights=weights)
+    mass: FloatArray = np.asarray(np.bincount(groups, weights=weights), dtype=float)
     centre = np.stack([np.bincount(groups, weights=weights * x) / mass for x in points.T], axis=1)
     moved = float(weights @ np.sum((points - centre[groups]) ** 2, axis=1))
     return centre, mass, float(np.sqrt(moved + inner))

@@ -13,7 +13,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -69,6 +69,8 @@ _Node: TypeAlias = _Number | _Variable | _Apply | _Compare
 # --- operations and their derivatives ---------------------------------------------------------------------------------
 
 _Partial: TypeAlias = Callable[..., FloatArray | BoolArray]
+_SAME: BoolArray = np.asarray(True)
+_OPPOSITE: FloatArray = np.asarray(-1.0)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ def _over_length(x: FloatArray, length: FloatArray) -> FloatArray:
     return np.where(length == 0.0, 0.0, x / length)
 
 
+def _choice(condition: FloatArray, first: FloatArray, second: FloatArray) -> FloatArray:
+    """``first`` where the condition is not zero, else ``second``; a nan of the other one does not count."""
+    return np.where(condition != 0.0, first, second)
+
+
 def _truth(function: Callable[..., Any], arguments: int) -> _Operation:
     """A logical operation: 1 where ``function`` is true and else 0, with zero derivatives."""
     return _Operation(lambda *x: function(*x).astype(np.float64), (None,) * arguments)
@@ -129,7 +136,7 @@ _FUNCTIONS: dict[str, _Operation] = {
     "sign": _Operation(np.sign, (None,)),
     "floor": _Operation(np.floor, (None,)),
     "ceil": _Operation(np.ceil, (None,)),
-    "heaviside": _Operation(lambda x: np.heaviside(x, 0.5), (None,)),
+    "heaviside": _Operation(lambda x: 0.5 + 0.5 * np.sign(x), (None,)),
     "hypot": _Operation(np.hypot, (lambda x, y, r: _over_length(x, r), lambda x, y, r: _over_length(y, r))),
     "arctan2": _Operation(
         np.arctan2,
@@ -137,9 +144,7 @@ _FUNCTIONS: dict[str, _Operation] = {
     ),
     "minimum": _Operation(np.minimum, (lambda a, b, r: ~(b < a), lambda a, b, r: b < a)),
     "maximum": _Operation(np.maximum, (lambda a, b, r: ~(b > a), lambda a, b, r: b > a)),
-    "where": _Operation(
-        lambda c, a, b: np.where(c != 0.0, a, b), (None, lambda c, a, b, r: c != 0.0, lambda c, a, b, r: c == 0.0)
-    ),
+    "where": _Operation(_choice, (None, lambda c, a, b, r: c != 0.0, lambda c, a, b, r: c == 0.0)),
 }
 
 # Functions of two or more arguments, and the function of two that they repeat.
@@ -147,13 +152,13 @@ _VARIADIC = {"min": "minimum", "max": "maximum"}
 
 _OPERATIONS: dict[str, _Operation] = {
     **_FUNCTIONS,
-    "+": _Operation(np.add, (lambda a, b, r: np.True_, lambda a, b, r: np.True_)),
-    "-": _Operation(np.subtract, (lambda a, b, r: np.True_, lambda a, b, r: np.float64(-1.0))),
+    "+": _Operation(np.add, (lambda a, b, r: _SAME, lambda a, b, r: _SAME)),
+    "-": _Operation(np.subtract, (lambda a, b, r: _SAME, lambda a, b, r: _OPPOSITE)),
     "*": _Operation(np.multiply, (lambda a, b, r: b, lambda a, b, r: a)),
     "/": _Operation(np.divide, (lambda a, b, r: 1.0 / b, lambda a, b, r: -r / b)),
     "**": _Operation(np.power, (_power_by_base, _power_by_exponent)),
-    "unary +": _Operation(np.positive, (lambda a, r: np.True_,)),
-    "unary -": _Operation(np.negative, (lambda a, r: np.float64(-1.0),)),
+    "unary +": _Operation(np.positive, (lambda a, r: _SAME,)),
+    "unary -": _Operation(np.negative, (lambda a, r: _OPPOSITE,)),
     "and": _truth(np.logical_and, 2),
     "or": _truth(np.logical_or, 2),
     "not": _truth(np.logical_not, 1),
@@ -230,7 +235,7 @@ class Expression:
     _tree: _Node = field(repr=False, compare=False)
 
     def __call__(self, points: FloatArray) -> FloatArray:
-        """Values (N,) at ``points`` (N, d); nan and inf are left for the caller to judge. ValueError for a wrong shape."""
+        """Values (N,) at ``points`` (N, d); nan and inf are the caller's to judge. ValueError for a wrong shape."""
         points = self._checked(points)
         with np.errstate(all="ignore"):
             return np.array(np.broadcast_to(_evaluate(self._tree, points), len(points)), dtype=np.float64)
@@ -283,6 +288,7 @@ _REFUSED: dict[type[ast.AST], str] = {
     ast.NotIn: "'not in' is not allowed",
     ast.Attribute: "a name with a dot is not allowed: write sin(x), not np.sin(x)",
     ast.Subscript: "square brackets after a name are not allowed",
+    ast.List: "square brackets are not allowed: write parentheses",
     ast.Tuple: "a comma outside a function is not allowed; the decimal sign is a point",
     ast.NamedExpr: ":= is not allowed: write == to compare",
     ast.Lambda: "a lambda is not allowed",
@@ -357,7 +363,7 @@ class _Reader:
     def tree(self) -> _Node:
         """The whole text."""
         if "#" in self.source:
-            self.fail("a comment (#) is not allowed", self.source.index("#"))
+            raise self.failure("a comment (#) is not allowed", self.source.index("#"))
         return self.read(self.parsed())
 
     def parsed(self) -> ast.expr:
@@ -368,29 +374,38 @@ class _Reader:
                 return ast.parse(self.source, mode="eval").body
         except SyntaxError as error:
             reason = str(error.msg).replace(" or ':='", "")
-            self.fail(f"not an expression ({reason})", max((error.offset or 1) - 1, 0))
+            raise self.failure(f"not an expression ({reason})", max((error.offset or 1) - 1, 0)) from None
         except (RecursionError, MemoryError):
-            self.fail("nested too deeply", 0)
+            raise self.failure("nested too deeply", 0) from None
         except (ValueError, Warning) as error:
-            self.fail(f"not an expression ({error})", 0)
+            raise self.failure(f"not an expression ({error})", 0) from None
 
-    def fail(self, reason: str, place: int) -> NoReturn:
-        """Raise ExpressionError for the character at ``place`` of the source, counted from 0."""
+    def failure(self, reason: str, place: int) -> ExpressionError:
+        """The error for the character at ``place`` of the source, counted from 0."""
         variables = f"the names {', '.join(self.columns)}; " if self.columns else "no variables; "
-        raise ExpressionError(f"column {place + self.margin + 1}: {reason}. Allowed: {variables}{describe()}") from None
+        return ExpressionError(f"column {place + self.margin + 1}: {reason}. Allowed: {variables}{describe()}")
 
-    def refuse(self, node: ast.expr, reason: str) -> NoReturn:
-        """Raise ExpressionError at ``node``, whose offset counts bytes of UTF-8."""
-        self.fail(reason, len(self.source.encode()[: node.col_offset].decode(errors="ignore")))
+    def refusal(self, node: ast.expr, reason: str) -> ExpressionError:
+        """The error at ``node``."""
+        return self.failure(reason, self.place(node.col_offset))
+
+    def place(self, offset: int | None) -> int:
+        """The character at an offset of ``ast``, which counts bytes of UTF-8."""
+        return len(self.source.encode()[:offset].decode(errors="ignore"))
+
+    def behind(self, node: ast.expr) -> int:
+        """The place of the operator behind ``node``."""
+        rest = self.source[self.place(node.end_col_offset) :]
+        return len(self.source) - len(rest.lstrip(" )"))
 
     def read(self, node: ast.expr) -> _Node:
         """A node and all below it, within the bounds."""
         self.nodes += 1
         self.depth += 1
         if self.nodes > MAX_NODES:
-            self.refuse(node, f"more than {MAX_NODES} numbers, names and operations")
+            raise self.refusal(node, f"more than {MAX_NODES} numbers, names and operations")
         if self.depth > MAX_DEPTH:
-            self.refuse(node, f"nested more than {MAX_DEPTH} deep")
+            raise self.refusal(node, f"nested more than {MAX_DEPTH} deep, a sum of n terms being n deep")
         result = self.translate(node)
         self.depth -= 1
         return result
@@ -403,24 +418,29 @@ class _Reader:
             case ast.Name():
                 return self.name(node)
             case ast.UnaryOp():
-                return self.apply(self.allowed(node, node.op, _UNARY), node.operand)
+                return self.apply(self.allowed(node.op, _UNARY, self.place(node.col_offset)), node.operand)
             case ast.BinOp():
-                return self.apply(self.allowed(node, node.op, _BINARY), node.left, node.right)
+                return self.apply(self.allowed(node.op, _BINARY, self.behind(node.left)), node.left, node.right)
             case ast.BoolOp():
                 return _fold("and" if isinstance(node.op, ast.And) else "or", [self.read(v) for v in node.values])
             case ast.Compare():
-                signs = tuple(self.allowed(node, sign, _SIGNS) for sign in node.ops)
-                return _Compare(signs, tuple(self.read(operand) for operand in (node.left, *node.comparators)))
+                return self.comparison(node)
             case ast.IfExp():
                 return self.apply("where", node.test, node.body, node.orelse)
             case ast.Call():
                 return self.call(node)
-        self.refuse(node, _REFUSED.get(type(node), f"this is not allowed ({type(node).__name__})"))
+        raise self.refusal(node, _REFUSED.get(type(node), f"this is not allowed ({type(node).__name__})"))
 
-    def allowed(self, node: ast.expr, sign: ast.AST, table: dict[Any, str]) -> str:
+    def comparison(self, node: ast.Compare) -> _Compare:
+        """A chain of comparisons."""
+        operands = [node.left, *node.comparators]
+        signs = [self.allowed(s, _SIGNS, self.behind(left)) for s, left in zip(node.ops, operands, strict=False)]
+        return _Compare(tuple(signs), tuple(self.read(operand) for operand in operands))
+
+    def allowed(self, sign: ast.AST, table: dict[Any, str], place: int) -> str:
         """The operation of ``table`` that ``sign`` stands for."""
         if type(sign) not in table:
-            self.refuse(node, _REFUSED.get(type(sign), f"{type(sign).__name__} is not allowed"))
+            raise self.failure(_REFUSED[type(sign)], place)
         return table[type(sign)]
 
     def apply(self, operation: str, *arguments: ast.expr) -> _Apply:
@@ -430,13 +450,13 @@ class _Reader:
     def number(self, node: ast.Constant) -> _Number:
         """A finite real literal, as a float."""
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
-            self.refuse(node, f"{_clip(repr(node.value))} is not a real number")
+            raise self.refusal(node, f"{_clip(repr(node.value))} is not a real number")
         try:
             value = float(node.value)
         except OverflowError:
             value = math.inf
         if not math.isfinite(value):
-            self.refuse(node, "the number is too large")
+            raise self.refusal(node, "the number is too large")
         return _Number(value)
 
     def name(self, node: ast.Name) -> _Node:
@@ -446,40 +466,40 @@ class _Reader:
         if node.id in _CONSTANTS:
             return _Number(_CONSTANTS[node.id])
         if node.id in _FUNCTIONS or node.id in _VARIADIC:
-            self.refuse(node, f"{node.id} is a function: write {node.id}(...)")
-        self.refuse(node, f"unknown name {_clip(node.id)!r}{self.nearest(node.id)}")
+            raise self.refusal(node, f"{node.id} is a function: write {node.id}(...)")
+        raise self.refusal(node, f"unknown name {_clip(node.id)!r}{self.nearest(node.id)}")
 
     def call(self, node: ast.Call) -> _Node:
         """A known function of as many plain arguments as it takes."""
         name = self.function(node)
         if node.keywords:
-            self.refuse(node, f"{name} takes no argument with a name")
+            raise self.refusal(node, f"{name} takes no argument with a name")
         count = len(node.args)
         if name in _VARIADIC:
             if count < 2:
-                self.refuse(node, f"{name} takes 2 or more arguments, got {count}")
+                raise self.refusal(node, f"{name} takes 2 or more arguments, got {count}")
             return _fold(_VARIADIC[name], [self.read(argument) for argument in node.args])
         arity = len(_FUNCTIONS[name].partials)
         if count != arity:
-            self.refuse(node, f"{name} takes {arity} argument{'s' if arity > 1 else ''}, got {count}")
+            raise self.refusal(node, f"{name} takes {arity} argument{'s' if arity > 1 else ''}, got {count}")
         return self.apply(name, *node.args)
 
     def function(self, node: ast.Call) -> str:
         """The name of a known function that ``node`` calls."""
         called = node.func
         if isinstance(called, ast.Attribute):
-            self.refuse(node, _REFUSED[ast.Attribute])
+            raise self.refusal(node, _REFUSED[ast.Attribute])
         if not isinstance(called, ast.Name) or called.id in self.columns or called.id in _CONSTANTS:
-            self.refuse(node, "only a function can stand before parentheses: write * to multiply")
+            raise self.refusal(node, "only a function can stand before parentheses: write * to multiply")
         if called.id not in _FUNCTIONS and called.id not in _VARIADIC:
-            self.refuse(node, f"unknown function {_clip(called.id)!r}{self.nearest(called.id)}")
+            raise self.refusal(node, f"unknown function {_clip(called.id)!r}{self.nearest(called.id)}")
         return called.id
 
     def nearest(self, name: str) -> str:
         """A suggestion for an unknown name, or nothing."""
         known = [*self.columns, *_CONSTANTS, *_FUNCTIONS, *_VARIADIC]
         close = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, known, n=1)
-        return f"; did you mean {close[0]}?" if close else ""
+        return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _fold(operation: str, nodes: list[_Node]) -> _Node:

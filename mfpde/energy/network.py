@@ -135,7 +135,7 @@ def two_layer(
         features = harmonic_features(parameters, inputs.second_moment(2), sharpness.tolerance)
         target, constant, accuracy = features.moments(atoms.points, atoms.weights), 0.0, 0.0
     else:
-        extra = atoms.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
+        extra = teacher.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
         features, basis = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
         target, constant = _target(features, basis, rule, atoms, data)
         accuracy = 0.0 if inputs.exact else _quadrature_error(inputs, rule, sigma, parameters, domain, sharpness, bias)

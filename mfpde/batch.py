@@ -1,0 +1,232 @@
+"""Running cases: every solver of every case, its results, the comparison and the figures."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mfpde.case import CaseFile, InputError, load_case
+from mfpde.case.build import build_problem, build_solver, fingerprint, solver_error
+from mfpde.compare import Comparison, compare
+from mfpde.energy import TwoLayer
+from mfpde.march import march
+from mfpde.problem import Problem
+from mfpde.run import Status, StepFailed
+from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run
+from mfpde.tables import comparison_table, run_line
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a batch."""
+
+    output: Path | None = None
+    overrides: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    resume: bool = False
+    formats: tuple[str, ...] = ("png",)
+    checkpoint_seconds: float = 10.0
+
+
+@dataclass
+class Outcome:
+    """How one case went: the exit code that it asks for, and what the closing table says."""
+
+    path: Path
+    code: int = 0
+    words: str = "done"
+    seconds: float = 0.0
+    folder: Path | None = None
+    comparison: Comparison | None = None
+    messages: list[str] = field(default_factory=list)
+
+
+class Bar:
+    """Progress on a terminal, nothing in a pipe."""
+
+    def __init__(self, name: str, end: float) -> None:
+        from tqdm import tqdm
+
+        shape = "{desc}: {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]"
+        self._bar = tqdm(total=end, desc=name, disable=None, leave=False, bar_format=shape)
+
+    def at(self, time: float, steps: int) -> None:
+        """The run is at ``time`` after ``steps`` steps."""
+        if self._bar.disable:
+            return
+        self._bar.set_postfix_str(f"t = {time:.4g}, {steps} steps", refresh=False)
+        self._bar.update(time - self._bar.n)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
+
+
+def run_cases(paths: Sequence[Path], options: Options) -> list[Outcome]:
+    """Run every case; wrong input or a stopped solver in one does not stop the others, an interruption does."""
+    outcomes: list[Outcome] = []
+    folders = [_folder(path, options, len(paths)) for path in paths]
+    for path, folder in zip(paths, folders, strict=True):
+        outcome = Outcome(path, folder=folder)
+        began = time.monotonic()
+        try:
+            if folders.count(folder) > 1:
+                raise InputError(f"{path}: several cases of this batch would write to {folder}; run them one by one")
+            _run_case(path, folder, options, outcome)
+        except (InputError, ResultError) as error:
+            _fail(outcome, 2, "wrong input", str(error))
+        except MemoryError:
+            _fail(outcome, 2, "out of memory", f"{path}: needs more memory than there is; use fewer cells or particles")
+        except OSError as error:
+            _fail(outcome, 2, "cannot write", f"{error.filename or folder}: {error.strerror or error}")
+        outcome.seconds = time.monotonic() - began
+        outcomes.append(outcome)
+        if outcome.code == 130:
+            break
+    return outcomes
+
+
+def _fail(outcome: Outcome, code: int, words: str, message: str) -> None:
+    outcome.code, outcome.words = code, words
+    print(f"mfpde: {message}", file=sys.stderr)
+
+
+def _folder(path: Path, options: Options, count: int) -> Path:
+    if options.output is None:
+        return Path("results") / path.stem
+    return options.output if count == 1 else options.output / path.stem
+
+
+def _run_case(path: Path, folder: Path, options: Options, outcome: Outcome) -> None:
+    case = load_case(path, options.overrides)
+    chosen = _chosen(case, options.only)
+    problem = build_problem(case)
+    print(f"{case.table.title or path.stem}  ({path} → {folder}/)")
+    for name, term in problem.energy.terms.items():
+        if isinstance(term, TwoLayer):
+            print(f"  {name}: {term.description}")
+    for number in chosen:
+        status = _run_solver(case, problem, number, folder, options)
+        if status is Status.INTERRUPTED:
+            outcome.code, outcome.words = 130, "interrupted"
+            return
+        if status is not Status.DONE:
+            outcome.code, outcome.words = 3, f"{case.labels[number]}: {status.name}"
+    _evaluate(case, problem, folder, options, outcome)
+
+
+def _chosen(case: CaseFile, only: tuple[str, ...]) -> list[int]:
+    for label in only:
+        if label not in case.labels:
+            raise InputError(f"{case.path}: --only {label}: no such solver; accepted: {', '.join(case.labels)}")
+    return [k for k, label in enumerate(case.labels) if not only or label in only]
+
+
+def _run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options) -> Status:
+    label, mark = case.labels[number], fingerprint(case, number)
+    result = folder / f"{label}.h5"
+    if options.resume and finished_fingerprint(result) == mark:
+        print(f"  {label}: complete already")
+        return Status.DONE
+    try:
+        flow = build_solver(case, number).prepare(problem)
+    except ValueError as error:
+        raise solver_error(case, number, error) from error
+    table = case.table.solver[number]
+    origin = Label(
+        title=case.table.title,
+        case=case.text,
+        overrides=case.overrides,
+        solver=table.kind,
+        label=label,
+        seed=getattr(table, "seed", -1),
+        fingerprint=mark,
+    )
+    recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds)
+    bar = Bar(label, problem.save_at[-1])
+    try:
+        status, message = march(flow, problem.save_at, recorder, bar)
+    except StepFailed as failure:
+        status, message = failure.status, str(failure)
+    except ValueError as error:
+        if isinstance(error, ResultError):
+            raise
+        raise solver_error(case, number, error) from error
+    finally:
+        bar.close()
+    recorder.finish(status, message, flow.notes)
+    _announce(label, result, status, message)
+    return status
+
+
+def _announce(label: str, result: Path, status: Status, message: str) -> None:
+    if status is Status.INTERRUPTED:
+        print(f"  {label}: {message}; go on with --resume", file=sys.stderr)
+        return
+    stored = read_run(result)
+    print(f"  {label}: {run_line(stored)}")
+    if status is not Status.DONE:
+        print(f"mfpde: {label}: {status.name}: {message}; {status.value}", file=sys.stderr)
+
+
+def _evaluate(case: CaseFile, problem: Problem, folder: Path, options: Options, outcome: Outcome) -> None:
+    """Compare all finished runs of this case in the folder, and draw them."""
+    runs = [run for number, label in enumerate(case.labels) if (run := _finished(case, number, folder / f"{label}.h5"))]
+    reference = case.table.compare.reference
+    if len(runs) > 1:
+        known = [run.label for run in runs]
+        outcome.comparison = compare(runs, reference if reference in known else None)
+        write_text(folder / "comparison.json", json.dumps(outcome.comparison.as_json(), indent=1))
+        print(comparison_table(outcome.comparison))
+    if options.formats and runs:
+        draw(runs, outcome.comparison, folder, options.formats, problem)
+
+
+def _finished(case: CaseFile, number: int, path: Path) -> StoredRun | None:
+    """The stored run if it belongs to the case as it is now and has at least one saved time."""
+    if not path.exists():
+        return None
+    try:
+        stored = read_run(path)
+    except ResultError:
+        return None
+    belongs = stored.attributes.get("fingerprint") == fingerprint(case, number)
+    return stored if belongs and len(stored.run.times) else None
+
+
+def draw(
+    runs: Sequence[StoredRun],
+    comparison: Comparison | None,
+    folder: Path,
+    formats: Sequence[str],
+    problem: Problem | None = None,
+) -> None:
+    """All figures of a case, and a line that names them."""
+    from mfpde.figures import draw_comparison, draw_network
+
+    paths = draw_comparison(runs, comparison, folder, formats)
+    for term in problem.energy.terms.values() if problem else ():
+        if isinstance(term, TwoLayer):
+            found = draw_network(term, runs, folder, formats)
+            paths += [found] if found else []
+            break
+    names = sorted({path.stem for path in paths})
+    print(f"  figures: {', '.join(names)} ({', '.join(formats)}) in {folder}/")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def worst_code(outcomes: Sequence[Outcome]) -> int:
+    """130 if interrupted, else 2 for wrong input anywhere, else 3 for a stopped solver, else 0."""
+    codes = {outcome.code for outcome in outcomes}
+    return next((code for code in (130, 2, 3) if code in codes), 0)
+
+

@@ -1,0 +1,263 @@
+"""From validated tables to objects: the only place where strings become mathematics."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.case import schema
+from mfpde.case.errors import CaseError, Key, shown
+from mfpde.case.expression import Expression, ExpressionError, parse
+from mfpde.case.load import CaseFile, InputError
+from mfpde.case.table import TableError, read_columns, standardized
+from mfpde.domain import Axis, Domain, Grid
+from mfpde.energy import Circle, EnergySum, Entropy, InputLaw, Normal, Potential, Samples, Uniform, two_layer
+from mfpde.energy.base import Energy
+from mfpde.measure import DensityFunction, Particles
+from mfpde.problem import Problem
+
+if TYPE_CHECKING:
+    from mfpde.solvers import Solver
+
+_RESERVED = ("time", "density", "position", "weight", "energy", "mass", "minimum", "steps", "step", "particle", "coordinate")
+_CHECK_CELLS = {1: 512, 2: 64, 3: 24}
+_MOST_CELLS = 20_000_000
+_LAWS: dict[str, Callable[[float], InputLaw]] = {"normal": Normal, "uniform": Uniform, "circle": Circle}
+
+
+def build_problem(case: CaseFile) -> Problem:
+    """The continuum problem of a case, with every solver's choices checked against it. Raises InputError with one message."""
+    try:
+        domain = _domain(case.table)
+        initial = _initial(case.table.initial, domain)
+        _check_solvers(case.table, domain)
+        energy = EnergySum(_terms(case, domain))
+        return Problem(energy, domain, initial, _times(case.table.time))
+    except CaseError as error:
+        raise InputError(error.located(str(case.path), case.text)) from error
+
+
+def build_solver(case: CaseFile, number: int) -> "Solver":
+    """The solver with this index in the case."""
+    from mfpde.solvers import FiniteVolume, ParticleFlow
+
+    table = case.table.solver[number]
+    if isinstance(table, schema.FiniteVolumeSolver):
+        return FiniteVolume(tuple(table.cells), table.tolerance)
+    return ParticleFlow(table.count, table.seed, table.start, table.tolerance, table.step)
+
+
+def fingerprint(case: CaseFile, number: int) -> str:
+    """What a resumed run must share: domain, energy with its data, initial measure, times and the solver."""
+    table = case.table
+    kept: dict[str, Any] = table.model_dump(include={"domain", "energy", "initial", "time"})
+    kept["solver"] = table.solver[number].model_dump(exclude={"label"})
+    kept["axes"] = list(table.domain)
+    kept["data"] = [_digest(case.path.parent / term.inputs.file) for term in _sampled(table)]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def solver_error(case: CaseFile, number: int, error: ValueError) -> InputError:
+    """A solver's refusal of the problem as wrong input."""
+    return InputError(CaseError(("solver", number), str(error)).located(str(case.path), case.text))
+
+
+def _sampled(table: schema.CaseTable) -> list[Any]:
+    return [t for t in table.energy if isinstance(t, schema.TwoLayerTerm) and isinstance(t.inputs, schema.SampleInputs)]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _domain(table: schema.CaseTable) -> Domain:
+    for name in table.domain:
+        if not name.isidentifier() or name in _RESERVED or name.startswith("energy_") or name.endswith("_edges"):
+            raise CaseError(("domain", name), f"an axis name is a word that is none of {', '.join(_RESERVED)}, energy_… and …_edges")
+        _parsed("0", list(table.domain), ("domain", name))
+    axes = (Axis(name, float(a.lower), float(a.upper), a.periodic, a.frozen) for name, a in table.domain.items())
+    try:
+        return Domain(tuple(axes))
+    except ValueError as error:
+        raise CaseError(("domain",), str(error)) from error
+
+
+def _parsed(text: str, names: list[str], key: Key) -> Expression:
+    try:
+        return parse(text, names)
+    except ExpressionError as error:
+        raise CaseError(key, f"{shown(text)}: {error}") from error
+
+
+def _density(text: str, domain: Domain, key: Key) -> DensityFunction:
+    """A density that was tried on a coarse grid."""
+    density = DensityFunction(_parsed(text, list(domain.names), key), domain)
+    cells = _CHECK_CELLS.get(domain.dimension)
+    if cells is None:
+        raise CaseError(key, f"a density needs a domain of at most 3 axes, got {domain.dimension}; give atoms instead")
+    try:
+        density.on(Grid(domain, (cells,) * domain.dimension))
+    except ValueError as error:
+        raise CaseError(key, f"{shown(text)}: {error}") from error
+    return density
+
+
+def _initial(table: schema.Initial, domain: Domain) -> DensityFunction | Particles:
+    if table.density is not None:
+        return _density(table.density, domain, ("initial", "density"))
+    points = _points(table.atoms or [], domain, ("initial", "atoms"), "atom")
+    outside = ~domain.contains(points)
+    if outside.any():
+        where = points[int(np.argmax(outside))].tolist()
+        raise CaseError(("initial", "atoms"), f"the atom {where} is outside the domain")
+    weights = np.array(table.weights or [1.0] * len(points), dtype=float)
+    return Particles(points, weights / np.sum(weights))
+
+
+def _points(rows: list[list[float]], domain: Domain, key: Key, what: str) -> FloatArray:
+    for row in rows:
+        if len(row) != domain.dimension:
+            axes = ", ".join(domain.names)
+            raise CaseError(key, f"each {what} needs {domain.dimension} coordinates ({axes}), got {shown(row)}")
+    return np.array(rows, dtype=float)
+
+
+def _times(table: schema.Time) -> tuple[float, ...]:
+    if table.save is not None:
+        return tuple(float(t) for t in table.save)
+    assert table.end is not None
+    assert table.count is not None
+    return tuple(np.linspace(0.0, table.end, table.count).tolist())
+
+
+def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
+    noisy = any(isinstance(term, schema.EntropyTerm) for term in table.energy)
+    for number, solver in enumerate(table.solver):
+        if isinstance(solver, schema.FiniteVolumeSolver):
+            _check_cells(solver.cells, domain, ("solver", number, "cells"))
+        elif noisy and solver.step is None:
+            key = ("solver", number)
+            raise CaseError(key, "particles with an entropy term need `step`, the largest Euler–Maruyama step, e.g. step = 0.01")
+        elif table.initial.density is not None and solver.count is None:
+            raise CaseError(("solver", number), "the key `count` is missing: the initial measure is a density, so atoms are drawn from it")
+        elif table.initial.atoms is not None and solver.count not in (None, len(table.initial.atoms)):
+            known = len(table.initial.atoms)
+            raise CaseError(("solver", number, "count"), f"got {solver.count}; leave it out: the {known} initial atoms are the particles")
+
+
+def _check_cells(cells: list[int], domain: Domain, key: Key) -> None:
+    if domain.dimension > 3:
+        raise CaseError(key[:-1], f"finite volumes need at most 3 axes, got {domain.dimension}; use particles")
+    if len(cells) != domain.dimension:
+        raise CaseError(key, f"needs one number for each of the {domain.dimension} axes ({', '.join(domain.names)}), got {shown(cells)}")
+    if math.prod(cells) > _MOST_CELLS:
+        raise CaseError(key, f"{math.prod(cells)} cells are more than the {_MOST_CELLS} that are accepted")
+
+
+def _terms(case: CaseFile, domain: Domain) -> dict[str, Energy]:
+    """The energy terms by label; unlabelled ones are called by their kind, with a number from the second on."""
+    terms: dict[str, Energy] = {}
+    for number, table in enumerate(case.table.energy):
+        label = table.label or table.kind
+        if label in terms and table.label is not None:
+            raise CaseError(("energy", number, "label"), f'"{label}" is taken; give each term its own label')
+        count = 2
+        while label in terms:
+            label, count = f"{table.kind}_{count}", count + 1
+        terms[label] = _term(case, table, domain, ("energy", number))
+    return terms
+
+
+def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energy:
+    if isinstance(table, schema.EntropyTerm):
+        return Entropy(table.temperature)
+    if isinstance(table, schema.PotentialTerm):
+        return _potential(table, domain, (*key, "density"))
+    return _two_layer(case, table, domain, key)
+
+
+def _potential(table: schema.PotentialTerm, domain: Domain, key: Key) -> Potential:
+    expression = _parsed(table.density, list(domain.names), key)
+    probes = domain.lower + np.random.default_rng(0).random((256, domain.dimension)) * (domain.upper - domain.lower)
+    if not (np.isfinite(expression(probes)).all() and np.isfinite(expression.gradient(probes)).all()):
+        raise CaseError(key, f"{shown(table.density)}: the potential or its gradient is not finite everywhere inside the domain")
+    for k in np.flatnonzero(domain.periodic):
+        ends = [np.array(probes), np.array(probes)]
+        ends[0][:, k], ends[1][:, k] = domain.lower[k], domain.upper[k]
+        values = [expression(points) for points in ends]
+        if np.max(np.abs(values[0] - values[1])) > 1e-8 * (1.0 + np.max(np.abs(values[0]))):
+            raise CaseError(key, f"{shown(table.density)}: differs at the two ends of the periodic axis {domain.names[k]}")
+    return Potential(expression, expression.gradient)
+
+
+def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> Energy:
+    angle = table.parameter == "angle"
+    if angle and (domain.dimension != 1 or table.bias):
+        raise CaseError((*key, "parameter"), "an angle is one axis, without bias")
+    if angle and domain.periodic[0] and abs(domain.axes[0].length - 2.0 * math.pi) > 1e-9:
+        raise CaseError(("domain", domain.names[0]), f"a periodic angle needs upper - lower = 2 pi, got {domain.axes[0].length:.12g}")
+    if not angle and domain.periodic.any():
+        raise CaseError((*key, "parameter"), 'σ(x·θ) is not periodic in θ; a periodic axis needs parameter = "angle"')
+    if table.bias and domain.dimension < 2:
+        raise CaseError((*key, "bias"), "needs at least two axes: the last one is the offset")
+    law, data = _inputs(case, table, (*key, "inputs"))
+    _check_width(law, table, domain, (*key, "inputs"))
+    teacher = data if data is not None else _teacher(table.teacher, domain, (*key, "teacher"))
+    try:
+        return two_layer(
+            domain, table.activation, law, teacher, angle=angle, bias=table.bias, tolerance=table.tolerance
+        )
+    except ValueError as error:
+        raise CaseError(key, str(error)) from error
+
+
+def _check_width(law: InputLaw, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> None:
+    width = 2 if table.parameter == "angle" else domain.dimension - table.bias
+    if isinstance(law, Samples) and law.points.shape[1] != width:
+        raise CaseError((*key, "columns"), f"the parameters take {width} inputs, got {law.points.shape[1]} columns")
+    if isinstance(law, Circle) and width != 2:
+        raise CaseError((*key, "law"), f"inputs on the circle are pairs, but the parameters take {width} inputs")
+    if not isinstance(law, Samples) and width > 3:
+        raise CaseError((*key, "law"), f'more than 3 inputs need law = "samples", got {width}')
+
+
+def _inputs(case: CaseFile, table: schema.TwoLayerTerm, key: Key) -> tuple[InputLaw, FloatArray | None]:
+    """The input law, and the target's values if the teacher is a column of the samples."""
+    if not isinstance(table.inputs, schema.SampleInputs):
+        if table.teacher.column is not None:
+            raise CaseError((*key[:-1], "teacher", "column"), 'a column as teacher needs inputs with law = "samples"')
+        return _LAWS[table.inputs.law](table.inputs.scale), None
+    names = [*table.inputs.columns, *([table.teacher.column] if table.teacher.column is not None else [])]
+    path = case.path.parent / table.inputs.file
+    try:
+        values = read_columns(path, names)
+        scaled = _scaled_names(table.inputs, names, key)
+        chosen = [k for k, name in enumerate(names) if name in scaled]
+        if chosen:
+            values[:, chosen] = standardized(values[:, chosen], [names[k] for k in chosen], path)
+    except TableError as error:
+        raise CaseError(key, str(error)) from error
+    width = len(table.inputs.columns)
+    return Samples(np.ascontiguousarray(values[:, :width])), values[:, width] if len(names) > width else None
+
+
+def _scaled_names(table: schema.SampleInputs, names: list[str], key: Key) -> list[str]:
+    if isinstance(table.standardize, bool):
+        return names if table.standardize else []
+    for name in table.standardize:
+        if name not in names:
+            raise CaseError((*key, "standardize"), f"{shown(name)} is none of the columns in use: {', '.join(names)}")
+    return list(table.standardize)
+
+
+def _teacher(table: schema.Teacher, domain: Domain, key: Key) -> Particles | DensityFunction:
+    if table.density is not None:
+        return _density(table.density, domain, (*key, "density"))
+    neurons = _points(table.neurons or [], domain, (*key, "neurons"), "neuron")
+    weights = table.weights or [1.0 / len(neurons)] * len(neurons)
+    return Particles(neurons, np.array(weights, dtype=float))

@@ -1,0 +1,215 @@
+"""From a TOML file to a validated table: overrides, and pydantic's findings as one message with key and line."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mfpde.case import schema
+from mfpde.case.errors import CaseError, Key, key_name, nearest, shown
+
+_LARGEST_FILE = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class CaseFile:
+    """A validated case: where it came from, its text, the overrides and the table."""
+
+    path: Path
+    text: str
+    overrides: tuple[str, ...]
+    table: schema.CaseTable
+
+    @property
+    def labels(self) -> list[str]:
+        """The label of each solver, in order."""
+        return [solver.label or solver.kind for solver in self.table.solver]
+
+
+class InputError(ValueError):
+    """Wrong input, as one finished message."""
+
+
+def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
+    """Read and validate a case file. Raises InputError with one message: file, line, key, value, accepted values."""
+    path = Path(path)
+    text = _read(path)
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from error
+    try:
+        for override in overrides:
+            _override(data, override)
+        table = _validated(data)
+        case = CaseFile(path, text, overrides, table)
+        _check_labels(case)
+    except CaseError as error:
+        raise InputError(error.located(str(path), text)) from error
+    return case
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes, which is no case file")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {error}") from error
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Apply ``key.path=value``; a list element is named by its index or its label (or kind)."""
+    name, equals, value = override.partition("=")
+    parts = [part.strip() for part in name.split(".")]
+    if not equals or not all(parts):
+        raise CaseError((), f'--set needs key=value, e.g. solver.0.cells=[128], got "{override}"')
+    place: Any = data
+    for part in parts[:-1]:
+        if isinstance(place, dict) and part not in place:
+            place[part] = {}
+        place = place[_index(place, part, override)]
+    if not isinstance(place, dict | list):
+        raise CaseError((), f'--set {override}: "{".".join(parts[:-1])}" is a value, not a table')
+    place[_index(place, parts[-1], override)] = _toml_value(value.strip())
+
+
+def _index(place: Any, part: str, override: str) -> Any:
+    if isinstance(place, dict):
+        return part
+    if not isinstance(place, list):
+        raise CaseError((), f'--set {override}: nothing lies below a plain value at "{part}"')
+    names = [item.get("label", item.get("kind")) if isinstance(item, dict) else None for item in place]
+    if part in names:
+        return names.index(part)
+    if part.isdecimal() and int(part) < len(place):
+        return int(part)
+    known = ", ".join([f"0 … {len(place) - 1}", *(str(name) for name in names if name)])
+    raise CaseError((), f'--set {override}: "{part}" is not in the list; it has {known}')
+
+
+def _toml_value(text: str) -> Any:
+    """A TOML value; what is not one is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError, RecursionError):
+        return text
+
+
+def _validated(data: dict[str, Any]) -> schema.CaseTable:
+    try:
+        return schema.CaseTable.model_validate(data)
+    except ValidationError as error:
+        findings = error.errors(include_url=False)
+        raise _translated(findings, data) from error
+
+
+def _translated(findings: list[Any], data: dict[str, Any]) -> CaseError:
+    """The first finding as a CaseError, preferring unknown keys over what is missing because of them."""
+    order = ["extra_forbidden", "union_tag_invalid"]
+    finding = min(findings, key=lambda f: order.index(f["type"]) if f["type"] in order else len(order))
+    key, value = _resolve(finding["loc"], data, finding)
+    message = _message(finding, value, data, key)
+    more = len(findings) - 1
+    return CaseError(key, message + (f" — and {more} more problem{'s' if more > 1 else ''}" if more else ""))
+
+
+def _resolve(location: tuple[Any, ...], data: Any, finding: Any) -> tuple[Key, Any]:
+    """The key in the file (pydantic's location without the names of the chosen kinds) and the value there."""
+    key: Key = ()
+    place: Any = data
+    for part in location:
+        inside = isinstance(place, dict) and part in place
+        counted = isinstance(place, list) and isinstance(part, int) and part < len(place)
+        if inside or counted:
+            key, place = (*key, part), place[part]
+    if finding["type"] == "missing":
+        return key, None
+    if finding["type"] in ("union_tag_invalid", "union_tag_not_found") and isinstance(place, dict):
+        name = finding["ctx"]["discriminator"].strip("'")
+        return ((*key, name), place[name]) if name in place else (key, None)
+    return key, place
+
+
+def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
+    kind, context = finding["type"], finding.get("ctx", {})
+    if kind == "missing":
+        return f"the key `{finding['loc'][-1]}` is missing"
+    if kind == "extra_forbidden":
+        known = _keys_beside(finding["loc"])
+        return f"unknown key; accepted here: {', '.join(known)}{nearest(str(key[-1]), known)}"
+    if kind == "union_tag_not_found":
+        return f"the key `{context['discriminator'].strip(chr(39))}` is missing; accepted: {_accepted_tags(key)}"
+    if kind == "union_tag_invalid":
+        tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        return f"got {shown(value)}; accepted: {', '.join(tags)}{nearest(str(value), tags)}"
+    if kind == "literal_error":
+        choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ", ").split(",")]
+        return f"got {shown(value)}; accepted: {', '.join(choices)}{nearest(str(value), choices)}"
+    if kind == "value_error":
+        return str(context.get("error", finding["msg"]))
+    if kind == "string_pattern_mismatch":
+        return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
+    text = finding["msg"].replace("Input should be ", "must be ").replace("a valid integer", "an integer").replace("a valid ", "a ").replace("dictionary", "table")
+    return f"{text}, got {shown(value)}"
+
+
+def _accepted_tags(key: Key) -> str:
+    union, name = {"energy": (schema.Term, "kind"), "solver": (schema.SolverTable, "kind")}.get(str(key[0]), (schema.Inputs, "law"))
+    if "inputs" in key:
+        union, name = schema.Inputs, "law"
+    members = get_args(get_args(union)[0])
+    return ", ".join(get_args(member.model_fields[name].annotation)[0] for member in members)
+
+
+def _keys_beside(location: tuple[Any, ...]) -> list[str]:
+    """The keys that the table accepts in which pydantic met an unknown one."""
+    model: Any = schema.CaseTable
+    for part in location[:-1]:
+        model = _below(model, part)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _below(annotation: Any, part: Any) -> Any:
+    """The model that pydantic's location ``part`` leads to from a model or an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if part in annotation.model_fields:
+            return _stripped(annotation.model_fields[part].annotation)
+        return annotation
+    arguments = get_args(annotation)
+    tagged = [a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel) and part in _tags(a)]
+    if tagged:
+        return tagged[0]
+    return _stripped(arguments[-1]) if arguments else annotation
+
+
+def _stripped(annotation: Any) -> Any:
+    """Without ``Annotated`` and ``| None``."""
+    if hasattr(annotation, "__metadata__"):
+        annotation = get_args(annotation)[0]
+    arguments = [a for a in get_args(annotation) if a is not type(None)]
+    return arguments[0] if type(None) in get_args(annotation) and len(arguments) == 1 else annotation
+
+
+def _tags(model: type[BaseModel]) -> list[str]:
+    fields = [model.model_fields[name] for name in ("kind", "law") if name in model.model_fields]
+    return [tag for field in fields for tag in get_args(field.annotation)]
+
+
+def _check_labels(case: CaseFile) -> None:
+    seen: dict[str, int] = {}
+    for number, label in enumerate(case.labels):
+        if label.lower() in seen:
+            raise CaseError(("solver", number), f'the label "{label}" is taken by solver {seen[label.lower()]}; give each its own `label`')
+        seen[label.lower()] = number
+    reference = case.table.compare.reference
+    if reference is not None and reference not in case.labels:
+        choices = ", ".join(case.labels)
+        raise CaseError(("compare", "reference"), f'got "{reference}"; accepted: {choices}{nearest(reference, case.labels)}')
+
+
+__all__ = ["CaseFile", "InputError", "key_name", "load_case"]

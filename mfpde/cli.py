@@ -1,0 +1,224 @@
+"""The command ``mfpde``. Nothing heavy is imported before a command needs it."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mfpde import __version__
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
+
+_FORMATS = ("png", "pdf", "svg")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 done, 2 wrong input, 3 a solver stopped early, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("mfpde: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mfpde", description="Mean-field limits, solved and checked.")
+    parser.add_argument("--version", action="version", version=f"mfpde {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+
+    check = commands.add_parser("check", help="validate a case without running it")
+    check.add_argument("case", type=Path)
+    _add_set(check)
+    check.set_defaults(command=_check)
+
+    comparison = commands.add_parser("compare", help="compare result files of one problem")
+    comparison.add_argument("runs", type=Path, nargs="+", metavar="RUN.h5")
+    comparison.add_argument("--reference", help="label of the run to compare with (default: the first)")
+    comparison.add_argument("--output", type=Path, help="also write comparison.json and the figures to this folder")
+    _add_format(comparison)
+    comparison.set_defaults(command=_compare)
+
+    plot = commands.add_parser("plot", help="draw result files")
+    plot.add_argument("runs", type=Path, nargs="+", metavar="RUN.h5")
+    plot.add_argument("--output", type=Path, help="folder for the figures (default: beside each file)")
+    _add_format(plot)
+    plot.set_defaults(command=_plot)
+
+    info = commands.add_parser("info", help="say what a result file holds")
+    info.add_argument("run", type=Path, metavar="RUN.h5")
+    info.set_defaults(command=_info)
+
+    cases = commands.add_parser("cases", help="list the shipped cases, or copy one here")
+    cases.add_argument("name", nargs="?", help="a case to copy, with the data that it needs")
+    cases.add_argument("--output", type=Path, default=Path("."), help="folder to copy to (default: here)")
+    cases.set_defaults(command=_cases)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of case files, for editors")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser("run", help="run cases: every solver, the results, the comparison, the figures")
+    run.add_argument("cases", type=Path, nargs="+", metavar="CASE")
+    run.add_argument("--output", type=Path, help="results folder (default: results/CASE-STEM)")
+    run.add_argument("--only", nargs="+", default=[], metavar="LABEL", help="run only these solvers")
+    run.add_argument("--resume", action="store_true", help="go on from the last checkpoint; finished solvers are kept")
+    run.add_argument("--checkpoint", type=float, default=10.0, metavar="SECONDS", help="time between checkpoints (default: 10)")
+    run.add_argument("--no-figures", action="store_true", help="draw nothing")
+    _add_set(run)
+    _add_format(run)
+    run.set_defaults(command=_run)
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys, e.g. solver.fv.cells=[256]"
+    )
+
+
+def _add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", nargs="+", choices=_FORMATS, default=["png"], help="figure formats (default: png)")
+
+
+def _say(message: object) -> int:
+    print(f"mfpde: {message}", file=sys.stderr)
+    return 2
+
+
+def _read(path: Path, empty: bool = False) -> "StoredRun":
+    """A stored run; one with nothing saved is refused unless it is wanted. Raises ResultError."""
+    from mfpde.storage import ResultError, read_run
+
+    stored = read_run(path)
+    if not (stored.run.measures or empty):
+        raise ResultError(f"{path}: holds no saved time (status {stored.run.status.name})")
+    return stored
+
+
+def _distinct(runs: "list[StoredRun]") -> "list[StoredRun]":
+    """Runs whose labels differ: where they do not, the path becomes the label."""
+    labels = [run.label for run in runs]
+    return [
+        run if labels.count(run.label) == 1 else replace(run, attributes={**run.attributes, "label": str(run.path)}) for run in runs
+    ]
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mfpde.batch import Options, run_cases, worst_code
+    from mfpde.tables import batch_table
+
+    if not 0.0 <= options.checkpoint < float("inf"):
+        return _say(f"--checkpoint needs a nonnegative number of seconds, got {options.checkpoint}")
+    chosen = Options(
+        output=options.output,
+        overrides=tuple(options.set),
+        only=tuple(options.only),
+        resume=options.resume,
+        formats=() if options.no_figures else tuple(dict.fromkeys(options.format)),
+        checkpoint_seconds=options.checkpoint,
+    )
+    outcomes = run_cases(options.cases, chosen)
+    if len(options.cases) > 1:
+        print("\n" + batch_table([(o.path, o.words, o.seconds, o.comparison) for o in outcomes]))
+    return worst_code(outcomes)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from mfpde.case import InputError, load_case
+    from mfpde.case.build import build_problem
+
+    try:
+        case = load_case(options.case, tuple(options.set))
+        problem = build_problem(case)
+    except InputError as error:
+        return _say(error)
+    print(f"{options.case}: good")
+    for axis in problem.domain.axes:
+        print(f"  {axis.name} in [{axis.lower:g}, {axis.upper:g}]{' periodic' * axis.periodic}{' frozen' * axis.frozen}")
+    for name, term in problem.energy.terms.items():
+        print(f"  {name}: {getattr(term, 'description', type(term).__name__.lower())}")
+    print(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mfpde.compare import compare
+    from mfpde.storage import ResultError
+    from mfpde.tables import comparison_table
+
+    try:
+        runs = _distinct([_read(path) for path in options.runs])
+        comparison = compare(runs, options.reference)
+    except (ResultError, ValueError) as error:
+        return _say(error)
+    print(comparison_table(comparison))
+    if options.output is not None:
+        from mfpde.batch import draw, write_text
+
+        try:
+            options.output.mkdir(parents=True, exist_ok=True)
+            write_text(options.output / "comparison.json", json.dumps(comparison.as_json(), indent=1))
+            draw(runs, comparison, options.output, options.format)
+        except OSError as error:
+            return _say(f"{error.filename or options.output}: {error.strerror or error}")
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from mfpde.figures import draw_run
+    from mfpde.storage import ResultError
+
+    for path in options.runs:
+        try:
+            paths = draw_run(_read(path), options.output or path.parent, options.format)
+        except ResultError as error:
+            return _say(error)
+        except OSError as error:
+            return _say(f"{error.filename or options.output}: {error.strerror or error}")
+        print("\n".join(str(p) for p in paths))
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mfpde.storage import ResultError
+    from mfpde.tables import info_text
+
+    try:
+        print(info_text(_read(options.run, empty=True)))
+    except ResultError as error:
+        return _say(error)
+    return 0
+
+
+def _cases(options: argparse.Namespace) -> int:
+    from mfpde.shipped import ShippedError, copy_case, describe_cases
+
+    try:
+        print("\n".join(describe_cases() if options.name is None else copy_case(options.name, options.output)))
+    except (ShippedError, OSError) as error:
+        return _say(error)
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from mfpde.case.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

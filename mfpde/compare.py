@@ -1,0 +1,133 @@
+"""How far runs of one problem are apart: Wasserstein distance, loss and moments at their common times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.distance import wasserstein
+from mfpde.measure import Measure, covariance, mean
+from mfpde.storage import StoredRun
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One run against the reference at their common ``times`` (T,).
+
+    ``distance`` is W₂ with ``floor``, the error that its ``method`` may have; ``loss`` and ``reference_loss`` are the sums of the
+    energy terms that are finite in both runs (atoms have no entropy), all (T,); ``means`` and ``deviations`` (T, d) are the run's.
+    """
+
+    label: str
+    times: FloatArray
+    distance: FloatArray
+    floor: FloatArray
+    method: str
+    loss: FloatArray
+    reference_loss: FloatArray
+    means: FloatArray
+    deviations: FloatArray
+    reference_means: FloatArray
+    reference_deviations: FloatArray
+
+    @property
+    def loss_gap(self) -> FloatArray:
+        """``loss − reference_loss``, (T,)."""
+        return self.loss - self.reference_loss
+
+    @property
+    def relative_loss_gap(self) -> FloatArray:
+        """|loss − reference| / |reference|, (T,); 0 where both vanish."""
+        size = np.abs(self.reference_loss)
+        gap = np.abs(self.loss_gap)
+        return np.where(gap == 0.0, 0.0, np.divide(gap, size, out=np.full_like(gap, np.inf), where=size > 0.0))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain lists; numbers that are not finite become null."""
+        names = ("times", "distance", "floor", "loss", "reference_loss", "loss_gap", "relative_loss_gap")
+        more = ("means", "deviations", "reference_means", "reference_deviations")
+        values = {name: _listed(getattr(self, name)) for name in (*names, *more)}
+        return {"label": self.label, "method": self.method, **values}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All runs against one reference; ``terms`` are the energy terms in the loss."""
+
+    title: str
+    reference: str
+    terms: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for comparison.json."""
+        return {
+            "title": self.title,
+            "reference": self.reference,
+            "loss_terms": list(self.terms),
+            "pairs": [pair.as_json() for pair in self.pairs],
+        }
+
+
+def compare(runs: Sequence[StoredRun], reference: str | None = None) -> Comparison:
+    """Compare runs with the one labelled ``reference`` (default: the first).
+
+    Raises ValueError for an unknown reference, fewer than two runs, different domains or no common times.
+    """
+    if len(runs) < 2:
+        raise ValueError("a comparison needs at least two runs")
+    labels = [run.label for run in runs]
+    if reference is not None and reference not in labels:
+        raise ValueError(f"the reference must be one of {', '.join(labels)}, got {reference!r}")
+    base = runs[labels.index(reference) if reference is not None else 0]
+    others = [run for run in runs if run is not base]
+    for run in others:
+        if run.domain != base.domain:
+            raise ValueError(f"{run.path} and {base.path} have different domains")
+    terms = tuple(name for name in base.run.energy if all(_finite(run, name) for run in runs))
+    return Comparison(base.title, base.label, terms, tuple(_pair(run, base, terms) for run in others))
+
+
+def _finite(run: StoredRun, term: str) -> bool:
+    return term in run.run.energy and bool(np.isfinite(run.run.energy[term]).all())
+
+
+def _pair(run: StoredRun, base: StoredRun, terms: tuple[str, ...]) -> Pair:
+    times, mine, theirs = np.intersect1d(run.run.times, base.run.times, return_indices=True)
+    if not len(times):
+        raise ValueError(f"{run.path} and {base.path} have no saved time in common")
+    measures = [(run.run.measures[i], base.run.measures[k]) for i, k in zip(mine, theirs, strict=True)]
+    distances = [wasserstein(one, two, base.domain) for one, two in measures]
+    moments, reference_moments = (_moments([pair[side] for pair in measures]) for side in (0, 1))
+    return Pair(
+        label=run.label,
+        times=times,
+        distance=np.array([d.value for d in distances]),
+        floor=np.array([d.floor for d in distances]),
+        method=distances[0].method,
+        loss=_loss(run, terms)[mine],
+        reference_loss=_loss(base, terms)[theirs],
+        means=moments[0],
+        deviations=moments[1],
+        reference_means=reference_moments[0],
+        reference_deviations=reference_moments[1],
+    )
+
+
+def _loss(run: StoredRun, terms: tuple[str, ...]) -> FloatArray:
+    return np.asarray(sum((run.run.energy[name] for name in terms), np.zeros(len(run.run.times))))
+
+
+def _moments(measures: list[Measure]) -> tuple[FloatArray, FloatArray]:
+    """Means and standard deviations, (T, d) each."""
+    means = np.array([mean(m) for m in measures])
+    deviations = np.array([np.sqrt(np.maximum(np.diag(covariance(m)), 0.0)) for m in measures])
+    return means, deviations
+
+
+def _listed(values: FloatArray) -> Any:
+    if values.ndim > 1:
+        return [_listed(row) for row in values]
+    return [float(x) if np.isfinite(x) else None for x in values]

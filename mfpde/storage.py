@@ -1,0 +1,475 @@
+"""Runs in HDF5: immutable parts and a checkpoint while a run goes on, one file with dimension scales when it has ended.
+
+The only module that imports h5py. Every file is written under another name, synchronised and renamed into place, so that a
+killed run leaves the last checkpoint whole and no half-written result under its final name.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from mfpde import __version__
+from mfpde.arrays import FloatArray
+from mfpde.domain import Axis, Domain, Grid
+from mfpde.march import Frame
+from mfpde.measure import Density, Measure, Particles
+from mfpde.run import STEP_FIELDS, Certificate, Run, Status, StepRecord
+
+CHECKPOINT_SECONDS = 10.0
+_FORMAT = 1
+
+
+class ResultError(ValueError):
+    """A file that is missing, damaged, foreign or busy; the message names it."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is written beside the numbers: where a run came from."""
+
+    title: str = ""
+    case: str = ""
+    overrides: tuple[str, ...] = ()
+    solver: str = ""
+    label: str = ""
+    seed: int = -1
+    fingerprint: str = ""
+
+    def attributes(self) -> dict[str, Any]:
+        """Root attributes of the result file."""
+        return {
+            "title": self.title,
+            "case": self.case,
+            "case_sha256": hashlib.sha256(self.case.encode()).hexdigest(),
+            "overrides": json.dumps(self.overrides),
+            "solver": self.solver,
+            "label": self.label,
+            "seed": self.seed,
+            "fingerprint": self.fingerprint,
+            "mfpde_version": __version__,
+            "versions": json.dumps(_versions()),
+            "git_commit": _git_commit(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run read back: its domain, the run itself and the root attributes."""
+
+    path: Path
+    domain: Domain
+    run: Run
+    attributes: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The solver's label."""
+        return str(self.attributes.get("label", self.path.stem))
+
+    @property
+    def title(self) -> str:
+        """The case's title."""
+        return str(self.attributes.get("title", ""))
+
+
+def write_run(path: Path, run: Run, domain: Domain, label: Label | None = None, wall_seconds: float = 0.0) -> None:
+    """Write a whole run to ``path``, atomically."""
+    frames = [
+        Frame(float(t), measure, {name: float(values[k]) for name, values in run.energy.items()})
+        for k, (t, measure) in enumerate(zip(run.times, run.measures, strict=True))
+    ]
+    chunk = _Chunk(frames, run.certificate.rows)
+    _write_result(path, [chunk], domain, label or Label(), run.status, run.message, run.notes, wall_seconds)
+
+
+def read_run(path: Path | str) -> StoredRun:
+    """Read a result file. Raises ResultError, which names the file, for anything but a whole result of this program."""
+    path = Path(path)
+    with _open_result(path) as file:
+        attributes = {name: _plain(value) for name, value in file.attrs.items()}
+        domain = Domain(tuple(Axis(**axis) for axis in json.loads(attributes["domain"])))
+        times = _numbers(file["time"])
+        status = Status[attributes["status"]]
+        names = [name for name in json.loads(attributes["terms"]) if isinstance(name, str)]
+        energy = {name: _numbers(file[f"energy_{name}"], times.shape) for name in names}
+        rows = np.stack([_numbers(file["steps"][name]) for name in STEP_FIELDS], axis=1)
+        run = Run(
+            times,
+            _read_measures(file, domain, len(times)),
+            energy,
+            Certificate(rows),
+            status,
+            attributes["message"],
+            tuple(json.loads(attributes["notes"])),
+        )
+    return StoredRun(path, domain, run, attributes)
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The root attributes of a result file. Raises ResultError."""
+    with _open_result(path) as file:
+        return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Frames and step rows (S, 6) that follow one another."""
+
+    frames: list[Frame]
+    rows: FloatArray
+
+
+@dataclass(eq=False)
+class PartsRecorder:
+    """A recorder on disk: ``folder`` holds parts and a checkpoint until ``finish`` merges them into ``result``.
+
+    ``fingerprint`` says which problem and solver the parts belong to. Raises ResultError where another process is at work in
+    the folder, or where the checkpoint to resume from belongs to another problem or is damaged.
+    """
+
+    result: Path
+    domain: Domain
+    label: Label
+    resuming: bool = False
+    seconds: float = CHECKPOINT_SECONDS
+    frames: list[Frame] = field(default_factory=list)
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    _lock: BinaryIO | None = None
+    _parts: int = 0
+    _kept: int = 0
+    _elapsed: float = 0.0
+    _since: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts are."""
+        return self.result.with_suffix(".parts")
+
+    @property
+    def due(self) -> bool:
+        """Whether the last checkpoint is long enough ago."""
+        return time.monotonic() - self._since >= self.seconds
+
+    def resume(self) -> tuple[dict[str, Any], int] | None:
+        """The last checkpoint, or None for a fresh start; an unfinished run that is not resumed is moved aside."""
+        checkpoint = self.folder / "checkpoint.h5"
+        if not self.resuming:
+            self._set_aside()
+            return None
+        if not checkpoint.exists():
+            return None
+        with _guarded(checkpoint), h5py.File(checkpoint, "r") as file:
+            attributes = {name: _plain(value) for name, value in file.attrs.items()}
+            if attributes["fingerprint"] != self.label.fingerprint:
+                raise ResultError(
+                    f"{checkpoint}: belongs to another problem or solver, since the case was changed; run without --resume"
+                )
+            values = {name: _plain(item[()]) for name, item in file.items()} | json.loads(attributes["scalars"])
+            self._parts, self._kept = int(attributes["parts"]), int(attributes["frames"])
+            self._elapsed = float(attributes["elapsed"])
+        missing = [k for k in range(self._parts) if not self._part(k).exists()]
+        if missing:
+            raise ResultError(f"{self._part(missing[0])}: is missing, so the run cannot be resumed; run without --resume")
+        return values, self._kept
+
+    def step(self, record: StepRecord) -> None:
+        """Keep the certificate of a step."""
+        self.rows.append(record.row())
+
+    def frame(self, frame: Frame) -> None:
+        """Keep a saved time."""
+        self.frames.append(frame)
+
+    def checkpoint(self, values: dict[str, Any]) -> None:
+        """Write what came since the last checkpoint as a part, then the checkpoint that counts it in."""
+        chunk = _Chunk(self.frames, np.array(self.rows, dtype=float).reshape(-1, len(STEP_FIELDS)))
+        _publish(self._part(self._parts), lambda file: _write_chunk(file, chunk))
+        self._parts, self._kept = self._parts + 1, self._kept + len(self.frames)
+        self.frames, self.rows = [], []
+        _publish(self.folder / "checkpoint.h5", lambda file: self._write_state(file, values))
+        self._since = time.monotonic()
+
+    def finish(self, status: Status, message: str, notes: tuple[str, ...]) -> None:
+        """Merge everything into the result and remove the parts; an interrupted run keeps them instead."""
+        if status is not Status.INTERRUPTED:
+            last = _Chunk(self.frames, np.array(self.rows, dtype=float).reshape(-1, len(STEP_FIELDS)))
+            chunks = [*(self._read_part(k) for k in range(self._parts)), last]
+            _write_result(self.result, chunks, self.domain, self.label, status, message, notes, self._wall())
+            self._release()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _wall(self) -> float:
+        return self._elapsed + time.monotonic() - self._began
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.h5"
+
+    def _set_aside(self) -> None:
+        """Move an unfinished run's parts to a folder beside, replacing those of an earlier one."""
+        if not (self.folder / "checkpoint.h5").exists():
+            return
+        aside = self.folder.with_suffix(".parts.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for path in self.folder.glob("*.h5"):
+            path.replace(aside / path.name)
+
+    def _write_state(self, file: h5py.File, values: dict[str, Any]) -> None:
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        for name, value in arrays.items():
+            file.create_dataset(name, data=value)
+        file.attrs["scalars"] = json.dumps({name: value for name, value in values.items() if name not in arrays})
+        file.attrs["fingerprint"] = self.label.fingerprint
+        file.attrs["parts"], file.attrs["frames"], file.attrs["elapsed"] = self._parts, self._kept, self._wall()
+
+    def _read_part(self, number: int) -> _Chunk:
+        path = self._part(number)
+        with _guarded(path), h5py.File(path, "r") as file:
+            names = json.loads(file.attrs["terms"])
+            measures = _read_measures(file, self.domain, len(file["time"])) if len(file["time"]) else []
+            energies = [{name: float(file[f"energy_{name}"][k]) for name in names} for k in range(len(measures))]
+            frames = [Frame(float(t), m, e) for t, m, e in zip(file["time"][:], measures, energies, strict=True)]
+            return _Chunk(frames, file["rows"][:])
+
+
+def finished_fingerprint(path: Path) -> str | None:
+    """The fingerprint of a complete result at ``path``, None if there is no such result."""
+    try:
+        attributes = read_attributes(path)
+    except ResultError:
+        return None
+    return str(attributes.get("fingerprint")) if attributes.get("status") == Status.DONE.name else None
+
+
+def _lock(folder: Path) -> BinaryIO | None:
+    """Hold a lock on the folder until the process ends, where the system has file locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = (folder / "lock").open("wb")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise ResultError(f"{folder}: another mfpde process is writing this run; wait for it or choose another --output") from error
+    return handle
+
+
+def _publish(path: Path, fill: Callable[[h5py.File], None]) -> None:
+    """Write an HDF5 file beside ``path``, synchronise it and rename it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w", libver="earliest") as file:
+            fill(file)
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """Turn whatever reading a damaged or foreign file raises into one ResultError that names it."""
+    try:
+        yield
+    except ResultError:
+        raise
+    except FileNotFoundError as error:
+        raise ResultError(f"{path}: no such file") from error
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ResultError(f"{path}: not a whole mfpde result ({reason})") from error
+
+
+@contextmanager
+def _open_result(path: Path) -> Iterator[h5py.File]:
+    if path.is_dir():
+        raise ResultError(f"{path}: is a folder, not a result file")
+    with _guarded(path), h5py.File(path, "r") as file:
+        if "mfpde_version" not in file.attrs:
+            raise ResultError(f"{path}: an HDF5 file, but not a result of mfpde")
+        yield file
+
+
+def _write_chunk(file: h5py.File, chunk: _Chunk) -> None:
+    frames = chunk.frames
+    file.create_dataset("time", data=np.array([f.time for f in frames], dtype=float))
+    file.create_dataset("rows", data=chunk.rows)
+    file.attrs["terms"] = json.dumps(list(frames[0].energies) if frames else [])
+    for name in frames[0].energies if frames else ():
+        file.create_dataset(f"energy_{name}", data=np.array([f.energies[name] for f in frames], dtype=float))
+    if frames:
+        for name, values in _measure_arrays(frames[0].measure).items():
+            stacked = values if name == "weight" else np.stack([_measure_arrays(f.measure)[name] for f in frames])
+            file.create_dataset(name, data=stacked)
+
+
+def _measure_arrays(measure: Measure) -> dict[str, FloatArray]:
+    if isinstance(measure, Density):
+        return {"density": np.reshape(measure.values, measure.grid.cells)}
+    return {"position": measure.points, "weight": measure.weights}
+
+
+def _read_measures(file: h5py.File, domain: Domain, count: int) -> list[Measure]:
+    if "density" in file:
+        values = _numbers(file["density"])
+        if values.shape[0] != count or values.ndim != domain.dimension + 1:
+            raise ValueError(f"/density has shape {values.shape}, which does not fit {count} times and {domain.dimension} axes")
+        grid = Grid(domain, tuple(int(n) for n in values.shape[1:]))
+        return [Density(grid, frame) for frame in values]
+    if not count:
+        return []
+    positions, weights = _numbers(file["position"]), _numbers(file["weight"])
+    if positions.shape != (count, len(weights), domain.dimension):
+        raise ValueError(f"/position has shape {positions.shape}, expected {(count, len(weights), domain.dimension)}")
+    return [Particles(points, weights) for points in positions]
+
+
+def _write_result(
+    path: Path,
+    chunks: list[_Chunk],
+    domain: Domain,
+    label: Label,
+    status: Status,
+    message: str,
+    notes: tuple[str, ...],
+    wall_seconds: float,
+) -> None:
+    frames = [frame for chunk in chunks for frame in chunk.frames]
+    rows = np.concatenate([chunk.rows for chunk in chunks])
+
+    def fill(file: h5py.File) -> None:
+        _write_frames(file, frames, domain)
+        _write_steps(file, rows)
+        for name, value in label.attributes().items():
+            file.attrs[name] = value
+        file.attrs["domain"] = json.dumps([_axis_fields(axis) for axis in domain.axes])
+        file.attrs["terms"] = json.dumps(list(frames[0].energies) if frames else [])
+        file.attrs["status"], file.attrs["message"], file.attrs["notes"] = status.name, message, json.dumps(notes)
+        file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+        file.attrs["wall_seconds"], file.attrs["format"] = wall_seconds, _FORMAT
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _publish(path, fill)
+
+
+def _axis_fields(axis: Axis) -> dict[str, Any]:
+    return {name: getattr(axis, name) for name in ("name", "lower", "upper", "periodic", "frozen")}
+
+
+def _write_frames(file: h5py.File, frames: list[Frame], domain: Domain) -> None:
+    """The datasets over the saved times, each dimension with its scale."""
+    time_scale = _scale(file, "time", np.array([f.time for f in frames], dtype=float))
+    series = {name: np.array([f.energies[name] for f in frames], dtype=float) for name in (frames[0].energies if frames else ())}
+    for name, values in series.items():
+        _dataset(file, f"energy_{name}", values, [time_scale])
+    _dataset(file, "energy", np.asarray(sum(series.values(), np.zeros(len(frames)))), [time_scale])
+    _dataset(file, "mass", np.array([f.measure.mass for f in frames], dtype=float), [time_scale])
+    _dataset(file, "minimum", np.array([f.measure.minimum for f in frames], dtype=float), [time_scale])
+    if not frames:
+        return
+    first = frames[0].measure
+    if isinstance(first, Density):
+        scales = [_scale(file, name, first.grid.middles(k)) for k, name in enumerate(domain.names)]
+        for k, name in enumerate(domain.names):
+            _scale(file, f"{name}_edges", first.grid.edges(k))
+        _dataset(file, "density", np.stack([_measure_arrays(f.measure)["density"] for f in frames]), [time_scale, *scales], True)
+    else:
+        particle = _scale(file, "particle", np.arange(len(first.weights)))
+        coordinate = _scale(file, "coordinate", np.array(domain.names, dtype=h5py.string_dtype()))
+        positions = np.stack([_measure_arrays(f.measure)["position"] for f in frames])
+        _dataset(file, "position", positions, [time_scale, particle, coordinate], True)
+        _dataset(file, "weight", first.weights, [particle])
+
+
+def _write_steps(file: h5py.File, rows: FloatArray) -> None:
+    group = file.create_group("steps")
+    scale = _scale(group, "step", np.arange(len(rows)))
+    for k, name in enumerate(STEP_FIELDS):
+        _dataset(group, name, rows[:, k], [scale])
+
+
+def _scale(group: h5py.Group, name: str, values: Any) -> h5py.Dataset:
+    dataset = group.create_dataset(name, data=values)
+    dataset.make_scale(name)
+    return dataset
+
+
+def _dataset(group: h5py.Group, name: str, values: FloatArray, scales: list[h5py.Dataset], framed: bool = False) -> None:
+    """A dataset with its scales; framed ones are compressed with one frame to a chunk."""
+    options: dict[str, Any] = {}
+    if framed and values.size:
+        options = {"chunks": (1, *values.shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
+    dataset = group.create_dataset(name, data=values, dtype="f8", **options)
+    for k, scale in enumerate(scales):
+        dataset.dims[k].attach_scale(scale)
+
+
+def _numbers(dataset: h5py.Dataset, shape: tuple[int, ...] | None = None) -> FloatArray:
+    values = np.asarray(dataset[()], dtype=float)
+    if shape is not None and values.shape != shape:
+        raise ValueError(f"{dataset.name} has shape {values.shape}, expected {shape}")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Text and numbers out of h5py's scalars."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _versions() -> dict[str, str]:
+    names = ("numpy", "scipy", "numba", "pot", "h5py", "matplotlib")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str:
+    """The commit of the source tree that this package runs from, empty when it is installed elsewhere."""
+    top = Path(__file__).resolve().parent.parent
+    if not (top / ".git").exists():
+        return ""
+    try:
+        asked = subprocess.run(["git", "-C", str(top), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return asked.stdout.strip()

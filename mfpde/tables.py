@@ -1,0 +1,103 @@
+"""Text for the terminal."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mfpde.compare import Comparison, Pair
+from mfpde.storage import StoredRun
+
+
+def grid_text(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """Columns aligned to the right, the first to the left."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for row in (header, *rows):
+        cells = [cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A short number; a dash for what is undefined."""
+    return f"{value:.{digits}g}" if math.isfinite(value) else "—"
+
+
+def run_line(stored: StoredRun) -> str:
+    """Status, steps, time and the certificate of a run in one line."""
+    run, steps = stored.run, stored.run.certificate
+    seconds = float(stored.attributes.get("wall_seconds", 0.0))
+    words = [f"{run.status.name}, {max(len(steps) - 1, 0)} steps, {seconds:.2f} s", *run.notes]
+    if len(steps):
+        rise = steps.energy_rise()
+        energy = "" if math.isnan(rise) else ", energy never rises" if rise <= 1e-12 else f", energy rises by {rise:.1e}"
+        words.append(f"mass drift {steps.mass_drift():.0e}, minimum {np.min(steps['minimum']):.2g}{energy}")
+    return "; ".join(words)
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """One table for each pair."""
+    return "\n".join(_pair_table(pair, comparison) for pair in comparison.pairs)
+
+
+def _pair_table(pair: Pair, comparison: Comparison) -> str:
+    floor = bool(np.any(pair.floor > 0.0))
+    header = ["time", "W2", *(["W2 floor"] if floor else []), f"loss {pair.label}", f"loss {comparison.reference}", "relative gap"]
+    rows = []
+    for k in range(len(pair.times)):
+        losses = [number(pair.loss[k], 6), number(pair.reference_loss[k], 6), number(pair.relative_loss_gap[k], 3)]
+        rows.append([number(pair.times[k]), number(pair.distance[k]), *([number(pair.floor[k], 2)] if floor else []), *losses])
+    terms = " + ".join(comparison.terms) or "no common term"
+    return f"  {pair.label} against {comparison.reference} (W2 by {pair.method}; loss = {terms})\n" + grid_text(header, rows, "    ")
+
+
+def batch_table(rows: Sequence[tuple[Path, str, float, Comparison | None]]) -> str:
+    """The table that closes a batch."""
+    lines = [(str(path), words, f"{seconds:.1f}", _furthest(c), _gap(c)) for path, words, seconds, c in rows]
+    return grid_text(("case", "status", "seconds", "largest W2", "largest loss gap"), lines, "")
+
+
+def _furthest(comparison: Comparison | None) -> str:
+    return number(max(float(np.max(p.distance)) for p in comparison.pairs)) if comparison else "—"
+
+
+def _gap(comparison: Comparison | None) -> str:
+    return number(max(float(np.max(p.relative_loss_gap)) for p in comparison.pairs), 3) if comparison else "—"
+
+
+def info_text(stored: StoredRun) -> str:
+    """What a result file holds."""
+    run, attributes = stored.run, stored.attributes
+    axes = ", ".join(f"{a.name} in [{a.lower:g}, {a.upper:g}]{_kind(a.periodic, a.frozen)}" for a in stored.domain.axes)
+    head = [
+        ("title", stored.title),
+        ("label", f"{stored.label} ({attributes.get('solver', '')})"),
+        ("status", f"{run.status.name}: {run.message or run.status.value}"),
+        ("domain", axes),
+        ("measure", _measure(stored)),
+        ("seed", str(attributes.get("seed"))),
+        ("run", run_line(stored)),
+        ("made", f"{attributes.get('created')} by mfpde {attributes.get('mfpde_version')}"),
+        ("case", f"sha256 {attributes.get('case_sha256')}"),
+    ]
+    text = "\n".join(f"{name:8} {value}" for name, value in head)
+    names = list(run.energy)
+    rows = [[number(t), *(number(float(run.energy[n][k]), 8) for n in names)] for k, t in enumerate(run.times)]
+    return text + "\n" + grid_text(["time", *names], rows, "") if rows else text
+
+
+def _kind(periodic: bool, frozen: bool) -> str:
+    return " periodic" if periodic else " frozen" if frozen else ""
+
+
+def _measure(stored: StoredRun) -> str:
+    from mfpde.measure import Density
+
+    if not stored.run.measures:
+        return "nothing saved"
+    final = stored.run.final
+    if isinstance(final, Density):
+        return f"density on {' × '.join(str(n) for n in final.grid.cells)} cells at {len(stored.run.times)} times"
+    return f"{len(final.weights)} particles at {len(stored.run.times)} times"
