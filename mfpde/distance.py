@@ -8,7 +8,7 @@ from mfpde.arrays import BoolArray, FloatArray
 from mfpde.domain import Domain, Grid
 from mfpde.measure import Density, Measure, Particles, deposit
 
-SUPPORT = 1500
+SUPPORT = 2500
 _MASS_TOLERANCE = 1e-6
 
 

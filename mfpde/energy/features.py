@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mfpde.arrays import FloatArray, IntArray
+from mfpde.arrays import ComplexArray, FloatArray, IntArray
 from mfpde.domain import Domain
 from mfpde.energy.activations import Activation
 from mfpde.energy.inputs import Rule
@@ -132,70 +132,73 @@ class InterpolatedFeatures:
 
 @dataclass(frozen=True, eq=False)
 class HarmonicFeatures:
-    """ReLU under an isotropic law of pairs: relu(x·θ) = |x||θ| Σ_k c_k cos k(α_x − α_θ), Φ = |θ| c_k (cos kα_θ, sin kα_θ)/√2 · √E|x|².
+    """ReLU under an isotropic law of pairs x: relu(x·θ) = |x||θ| Σ_k c_k cos k(α_x − α_θ) gives the features
+    Φ = √E|x|² |θ| (c_0, c_k/√2 cos kα, c_k/√2 sin kα), α being the angle of θ and k = 1, 2, 4, 6, …
 
-    c_0 = 1/π, c_1 = 1/2, c_{2m} = 2(−1)^{m+1}/(π(4m² − 1)), the other odd ones vanish.
+    c_0 = 1/π, c_1 = 1/2, c_{2m} = 2(−1)^{m+1}/(π(4m² − 1)); the other odd ones vanish. ``coefficients`` holds what stands before
+    the cosines, in that order; sums over the modes are complex polynomials in e^{2iα}.
     """
 
     parameters: Parameters
-    orders: FloatArray
     coefficients: FloatArray
     description: str
 
     @property
     def rank(self) -> int:
         """Number of features r: one for the mean, two for each other mode."""
-        return 2 * len(self.orders) - 1
+        return 2 * len(self.coefficients) - 1
 
-    def _polar(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _polar(self, points: FloatArray) -> tuple[FloatArray, ComplexArray]:
+        """|θ| and e^{iα}; α = 0 at the origin."""
         vectors = self.parameters.vectors(points)
-        return np.hypot(vectors[:, 0], vectors[:, 1]), np.arctan2(vectors[:, 1], vectors[:, 0])
-
-    @property
-    def _block(self) -> int:
-        return max(16, _BLOCK // len(self.orders))
+        vector = vectors[:, 0] + 1j * vectors[:, 1]
+        radius = np.abs(vector)
+        return radius, np.divide(vector, radius, out=np.ones_like(vector), where=radius > 0.0)
 
     def evaluate(self, points: FloatArray) -> FloatArray:
-        """Φ at points (N, d), as (r, N)."""
-        radius, angle = self._polar(points)
-        turned = np.multiply.outer(self.orders, angle)
-        scaled = self.coefficients[:, None] * radius
-        return np.concatenate([scaled * np.cos(turned), (scaled * np.sin(turned))[1:]])
+        """Φ at points (N, d), as (r, N): all cosines, then the sines."""
+        radius, turn = self._polar(points)
+        orders = np.concatenate([[0.0, 1.0], 2.0 * np.arange(1, len(self.coefficients) - 1)])
+        waves = self.coefficients[:, None] * radius * np.exp(1j * np.multiply.outer(orders, np.angle(turn)))
+        return np.concatenate([waves.real, waves.imag[1:]])
 
     def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
         """∫Φ dρ of atoms, (r,)."""
-        total = np.zeros(self.rank)
-        for k in range(0, len(points), self._block):
-            part = slice(k, k + self._block)
-            total += self.evaluate(points[part]) @ weights[part]
-        return total
+        radius, turn = self._polar(points)
+        mass = weights * radius
+        power, square = mass.astype(complex), turn * turn
+        sums = [complex(np.sum(mass)), complex(mass @ turn)]
+        for _ in range(len(self.coefficients) - 2):
+            np.multiply(power, square, out=power)
+            sums.append(complex(np.sum(power)))
+        waves = self.coefficients * np.array(sums)
+        return np.concatenate([waves.real, waves.imag[1:]])
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
-        """∇(Φ·λ) at points (N, d), as (N, d)."""
-        result = np.empty_like(points)
-        even = self.coefficients * lam[: len(self.orders)]
-        odd = self.coefficients * np.concatenate([[0.0], lam[len(self.orders) :]])
-        for k in range(0, len(points), self._block):
-            part = points[k : k + self._block]
-            _, angle = self._polar(part)
-            turned = np.multiply.outer(self.orders, angle)
-            cosine, sine = np.cos(turned), np.sin(turned)
-            along = even @ cosine + odd @ sine
-            across = (self.orders * odd) @ cosine - (self.orders * even) @ sine
-            vector = np.stack([along * np.cos(angle) - across * np.sin(angle), along * np.sin(angle) + across * np.cos(angle)], axis=1)
-            result[k : k + self._block] = self.parameters.pull(part, vector)
-        return result
+        """∇(Φ·λ) at points (N, d), as (N, d); its radial and its angular part by Horner's rule."""
+        _, turn = self._polar(points)
+        count = len(self.coefficients)
+        modes = self.coefficients * (lam[:count] - 1j * np.concatenate([[0.0], lam[count:]]))
+        square = turn * turn
+        along, across = np.zeros_like(square), np.zeros_like(square)
+        for m in range(count - 2, 0, -1):
+            along = (along + modes[m + 1]) * square
+            across = (across + 2j * m * modes[m + 1]) * square
+        along = along + modes[0] + modes[1] * turn
+        across = across + 1j * modes[1] * turn
+        vector = (along.real + 1j * across.real) * turn
+        return self.parameters.pull(points, np.stack([vector.real, vector.imag], axis=1))
 
 
 def harmonic_features(parameters: Parameters, second_moment: float, tolerance: float) -> HarmonicFeatures:
     """Modes up to where the rest of a unit atom's energy, about 0.0042 m⁻³ with m = k/2, is below ``tolerance``."""
     pairs = min(max(math.ceil((0.0042 / tolerance) ** (1.0 / 3.0)), 16), 4000)
     m = np.arange(1, pairs + 1, dtype=float)
-    orders = np.concatenate([[0.0, 1.0], 2.0 * m])
     waves = np.concatenate([[0.5], 2.0 / math.pi * (-1.0) ** (m + 1) / (4.0 * m * m - 1.0)]) / math.sqrt(2.0)
     coefficients = math.sqrt(second_moment) * np.concatenate([[1.0 / math.pi], waves])
     left = second_moment * 0.0042 / pairs**3
-    return HarmonicFeatures(parameters, orders, coefficients, f"{len(orders)} exact angular modes, the rest is {left:.0e} of the energy")
+    described = f"{len(coefficients)} exact angular modes, the rest is {left:.0e} of the energy"
+    return HarmonicFeatures(parameters, coefficients, described)
 
 
 def probe_points(domain: Domain, count: int) -> FloatArray:
