@@ -21,6 +21,7 @@ _BLOCK = 1 << 16
 _PROBES = {1: 240, 2: 1000, 3: 2000}
 _SKETCH = 400
 _CANDIDATES = 4000
+_TALL = 5000
 
 
 class Parameters(Protocol):
@@ -212,19 +213,19 @@ def interpolated_features(
 ) -> tuple[InterpolatedFeatures, FloatArray]:
     """Choose r of the rule's inputs so that σ at all the others follows from σ at these, for θ in ``domain`` or ``extra`` (K, d).
 
-    Returns the features and the orthonormal basis (Q, r) of the space of functions of x, which projects targets given as data.
+    Returns the features and the matrix ``fit`` (Q, r) with √w σ(x·θ) = fit · σ(chosen inputs), which projects targets given as data.
     The probes of the domain are doubled until the error between them, relative in L²(μ), is below ``tolerance``.
     """
     count = _PROBES.get(domain.dimension, 4000)
     while True:
         probes = np.concatenate([probe_points(domain, count), extra])
-        features, basis = _interpolated(activation, parameters, rule, probes, tolerance)
-        error = _compression_error(features, rule, basis, domain)
+        features, fit = _interpolated(activation, parameters, rule, probes, tolerance)
+        error = _compression_error(features, rule, fit, domain)
         if error <= tolerance or count >= 4 * _PROBES.get(domain.dimension, 4000) or features.rank == len(rule.weights):
             break
         count *= 2
     described = f"{len(rule.weights)} inputs compressed to rank {features.rank} (error {error:.0e})"
-    return InterpolatedFeatures(activation, parameters, features.nodes, features.mixing, described), basis
+    return InterpolatedFeatures(activation, parameters, features.nodes, features.mixing, described), fit
 
 
 def _interpolated(
@@ -232,7 +233,7 @@ def _interpolated(
 ) -> tuple[InterpolatedFeatures, FloatArray]:
     """Choose inputs by pivoted QR of √w σ(x·θ) in the input index, then fit all inputs to the chosen ones by least squares.
 
-    Returns Φ = mixing · σ(chosen inputs) and the basis (Q, r).
+    Returns Φ = mixing · σ(chosen inputs), mixing being the triangular factor of the fit (Q, r), and the fit.
     """
     from scipy.linalg import solve_triangular
 
@@ -242,14 +243,25 @@ def _interpolated(
     values = root[candidates, None] * activation.value(rule.nodes[candidates] @ vectors.T)
     chosen = candidates[_pivots(values, tolerance)]
     held, upper = np.linalg.qr((root[chosen, None] * activation.value(rule.nodes[chosen] @ vectors.T)).T)
-    weights = np.empty((len(root), len(chosen)))
+    fit = np.empty((len(root), len(chosen)))
     block = max(1, (1 << 22) // len(vectors))
     for k in range(0, len(root), block):
         part = slice(k, k + block)
-        weights[part] = (root[part, None] * activation.value(rule.nodes[part] @ vectors.T)) @ held
-    weights = solve_triangular(upper, weights.T).T * root[chosen]
-    basis, mixing = np.linalg.qr(weights)
-    return InterpolatedFeatures(activation, parameters, rule.nodes[chosen], mixing, ""), basis
+        fit[part] = (root[part, None] * activation.value(rule.nodes[part] @ vectors.T)) @ held
+    fit = solve_triangular(upper, fit.T).T * root[chosen]
+    return InterpolatedFeatures(activation, parameters, rule.nodes[chosen], _triangular_factor(fit), ""), fit
+
+
+def _triangular_factor(matrix: FloatArray) -> FloatArray:
+    """R of the QR decomposition of a tall matrix (Q, r); for very tall ones by Cholesky factors twice, which are products only."""
+    if len(matrix) > _TALL:
+        try:
+            first = np.linalg.cholesky(matrix.T @ matrix).T
+            left = np.linalg.solve(first.T, matrix.T)
+            return np.asarray(np.linalg.cholesky(left @ left.T).T @ first)
+        except np.linalg.LinAlgError:
+            pass
+    return np.linalg.qr(matrix, mode="r")
 
 
 def _candidates(root: FloatArray) -> IntArray:
@@ -278,10 +290,10 @@ def _pivots(values: FloatArray, tolerance: float) -> IntArray:
         width = min(2 * width, most)
 
 
-def _compression_error(features: InterpolatedFeatures, rule: Rule, basis: FloatArray, domain: Domain) -> float:
+def _compression_error(features: InterpolatedFeatures, rule: Rule, fit: FloatArray, domain: Domain) -> float:
     """Largest relative L²(μ) error at random points of the domain."""
     points = domain.lower + np.random.default_rng(1).random((60, domain.dimension)) * (domain.upper - domain.lower)
     vectors = features.parameters.vectors(points)
     exact = np.sqrt(rule.weights)[:, None] * features.activation.value(rule.nodes @ vectors.T)
-    gap = np.linalg.norm(exact - basis @ features.evaluate(points), axis=0)
+    gap = np.linalg.norm(exact - fit @ features.activation.value(features.nodes @ vectors.T), axis=0)
     return float(np.max(gap) / np.max(np.linalg.norm(exact, axis=0)))

@@ -14,6 +14,7 @@ from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.features import (
     Angle,
     Features,
+    InterpolatedFeatures,
     Parameters,
     Vector,
     harmonic_features,
@@ -136,8 +137,8 @@ def two_layer(
         target, constant, accuracy = features.moments(atoms.points, atoms.weights), 0.0, 0.0
     else:
         extra = teacher.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
-        features, basis = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
-        target, constant = _target(features, basis, rule, atoms, data)
+        features, fit = interpolated, _ = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
+        target, constant = _target(interpolated, fit, rule, atoms, data)
         accuracy = 0.0 if inputs.exact else _quadrature_error(inputs, rule, sigma, parameters, domain, sharpness, bias)
     note = "the samples themselves" if inputs.exact else f"quadrature error {accuracy:.0e}"
     return TwoLayer(
@@ -183,12 +184,13 @@ def _sharpness(sigma: Activation, domain: Domain, atoms: Atoms | None, angle: bo
 
 
 def _target(
-    features: Features, basis: FloatArray, rule: Rule, atoms: Atoms | None, data: FloatArray | None
+    features: InterpolatedFeatures, fit: FloatArray, rule: Rule, atoms: Atoms | None, data: FloatArray | None
 ) -> tuple[FloatArray, float]:
     """The target in feature space and the constant, which is the part of the data that no network on Ω can reach."""
     if data is None:
         assert atoms is not None
         return features.moments(atoms.points, atoms.weights), 0.0
+    basis = np.linalg.solve(features.mixing.T, fit.T).T
     scaled = np.sqrt(rule.weights) * data
     target = np.asarray(basis.T @ scaled)
     rest = scaled - basis @ target

@@ -1,0 +1,46 @@
+"""Every shipped case runs at small size and keeps its promises."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfpde.case import load_case
+from mfpde.case.build import build_problem, build_solver
+from mfpde.run import Status
+
+CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
+SMALL = {"teacher_student": "[128]", "teacher_density": "[128]", "noisy_student": "[96]", "circle": "[64]"}
+
+
+def test_all_cases_are_here():
+    assert {path.stem for path in CASES} >= {"teacher_student", "teacher_density", "two_dimensional", "circle", "real_data", "noisy_student"}
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+def test_a_shipped_case_says_its_purpose_and_keeps_its_certificates(path):
+    assert path.read_text().startswith("# ")
+    overrides = [f"solver.fv.cells={SMALL.get(path.stem, '[24, 24]')}", "solver.particles.count=200", "time.save=[0.0, 0.5, 2.0]"]
+    case = load_case(path, tuple(overrides))
+    problem = build_problem(case)
+    for number, label in enumerate(case.labels):
+        run = build_solver(case, number).solve(problem)
+        steps = run.certificate
+        assert run.status is Status.DONE, label
+        assert list(run.times) == [0.0, 0.5, 2.0]
+        assert steps.mass_drift() <= 1e-12
+        assert np.min(steps["minimum"]) >= 0.0
+        if np.isfinite(steps["energy"]).all():
+            assert steps.energy_rise() <= 1e-12, label
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+def test_a_shipped_case_keeps_its_certificates_at_full_size(path):
+    case = load_case(path)
+    problem = build_problem(case)
+    for number in range(len(case.labels)):
+        steps = build_solver(case, number).solve(problem).certificate
+        assert steps.mass_drift() <= 1e-12
+        assert np.min(steps["minimum"]) >= 0.0
+        assert not np.isfinite(steps["energy"]).all() or steps.energy_rise() <= 1e-12
