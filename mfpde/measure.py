@@ -112,8 +112,21 @@ def covariance(measure: Measure) -> FloatArray:
 
 
 def deposit(atoms: Atoms, grid: Grid) -> Density:
-    """Cell averages of atoms: each gives its whole mass to the cell that holds it (exact mass, W₂ error at most a cell's diagonal)."""
-    mass = np.bincount(grid.locate(atoms.points), weights=atoms.weights, minlength=grid.size)
+    """Cell averages of atoms: each is shared between the cells whose centres are around it (linear weights; all to one cell along
+    frozen axes), so that mass is exact, and moments and smooth integrals are to second order away from walls."""
+    inside = grid.domain.confine(atoms.points)
+    last = np.array(grid.cells) - 1
+    scaled = (inside - grid.domain.lower) / grid.spacing - 0.5
+    scaled = np.where(grid.domain.frozen, np.round(scaled), scaled)
+    low = np.floor(scaled).astype(np.int64)
+    upper_share = scaled - low
+    mass = np.zeros(grid.size)
+    for corner in product((0, 1), repeat=grid.domain.dimension):
+        places = low + np.array(corner)
+        places = np.where(grid.domain.periodic, np.mod(places, last + 1), np.clip(places, 0, last))
+        share = np.prod(np.where(np.array(corner) == 1, upper_share, 1.0 - upper_share), axis=1)
+        flat = np.ravel_multi_index(tuple(places.T), grid.cells)
+        mass += np.bincount(flat, weights=atoms.weights * share, minlength=grid.size)
     return Density(grid, mass.reshape(grid.cells) / grid.cell_volume)
 
 

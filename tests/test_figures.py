@@ -70,7 +70,7 @@ ALL = ["density.png", "energy.png", "distance.png"]
 def test_line(tmp_path: Path) -> None:
     runs = pair(LINE, 120, [0.0, 0.1, 100.0])
     assert names(draw_comparison(runs, compare(runs), tmp_path / "new" / "folder")) == ALL
-    assert names(draw_run(runs[1], tmp_path)) == ["cloud-density.png", "cloud-energy.png", "cloud-trajectories.png"]
+    assert "60 particles" in texts(figures._trajectory_figure(runs[1]))
 
 
 def test_many_times_are_thinned() -> None:
@@ -103,19 +103,20 @@ def test_marginals_keep_the_mass() -> None:
 def test_single_saved_time(tmp_path: Path) -> None:
     runs = pair(LINE, 40, [2.0])
     assert names(draw_comparison(runs, compare(runs), tmp_path)) == ALL
-    runs = pair(LINE, 40, [0.0])
-    assert names(draw_run(runs[1], tmp_path)) == ["cloud-density.png", "cloud-energy.png"]
+    assert figures._trajectory_figure(runs[1]) is None
 
 
 def test_constant_zero_energy(tmp_path: Path) -> None:
     zero = {"potential": np.zeros(2)}
     runs = [stored(name, LINE, [0.0, 1.0], [bell(LINE, 30, c)] * 2, zero, 0.0) for name, c in (("a", 0.0), ("b", 0.3))]
-    assert names(draw_comparison(runs, compare(runs), tmp_path)) == ALL
+    assert names(draw_run(runs[0], tmp_path)) == ["a-density.png", "a-energy.png"]
+    assert "relative energy gap" in texts(figures._distance_figure(runs, compare(runs)))
 
 
 def test_one_particle(tmp_path: Path) -> None:
     places = [Particles.equal(np.array([[x]])) for x in (0.1, 0.4)]
-    assert len(names(draw_run(stored("one", LINE, [0.0, 1.0], places), tmp_path))) == 3
+    written = draw_run(stored("one", LINE, [0.0, 1.0], places), tmp_path)
+    assert names(written) == ["one-density.png", "one-energy.png", "one-trajectories.png"]
     runs = [stored("one", LINE, [0.0], places[:1]), stored("grid", LINE, [0.0], [bell(LINE, 30, 0.0)])]
     assert "one (heights: weights)" in texts(figures._density_figure(runs))
 

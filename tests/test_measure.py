@@ -85,10 +85,15 @@ def test_moments_of_a_density_count_it_as_constant_in_each_cell():
     assert covariance(uniform) == pytest.approx(np.array([[1 / 12]]))
 
 
-def test_deposited_atoms_keep_their_mass_also_at_the_upper_wall():
+def test_deposited_atoms_keep_their_mass_and_their_mean():
     domain = line(0.0, 1.0)
-    atoms = Particles(np.array([[0.0], [0.26], [1.0]]), np.array([0.2, 0.3, 0.5]))
-    assert deposit(atoms, Grid(domain, (4,))).weights == pytest.approx([0.2, 0.3, 0.0, 0.5])
+    grid = Grid(domain, (4,))
+    atoms = Particles(np.array([[0.0], [1.0]]), np.array([0.4, 0.6]))
+    assert deposit(atoms, grid).weights == pytest.approx([0.4, 0.0, 0.0, 0.6])
+    inner = Particles.equal(np.array([[0.26], [0.5], [0.71]]))
+    assert mean(deposit(inner, grid)) == pytest.approx(mean(inner))
+    circle = line(0.0, 1.0, periodic=True)
+    assert deposit(Particles.equal(np.array([[0.0]])), Grid(circle, (4,))).weights == pytest.approx([0.5, 0.0, 0.0, 0.5])
 
 
 @pytest.mark.parametrize(("function", "word"), [(lambda p: -np.ones(len(p)), "nonnegative"), (lambda p: np.zeros(len(p)), "positive")])

@@ -24,7 +24,7 @@ from mfpde.march import march
 from mfpde.storage import Label, PartsRecorder, ResultError
 
 KINDS = ("finite_volume", "particles", "noisy")
-SHORT, LONG = 20.0, 120.0
+SHORT, LONG = 12.0, 120.0
 EPHEMERAL = {"created", "wall_seconds", "git_commit"}
 
 _CASE = """
@@ -275,10 +275,10 @@ def test_the_cadence_of_checkpoints_changes_nothing(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["finite_volume", *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS[1:])])
 def test_a_kill_at_any_file_operation_loses_nothing(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A child kills itself at its n-th operation on files, for each n until it lives to the end; then the run is resumed."""
-    case = write_case(tmp_path / "case.toml", kind, 0.05, 3)
+    case = write_case(tmp_path / "case.toml", kind, 0.04, 2)
     assert run(case, tmp_path / "whole") == 0
     expected = contents(tmp_path / "whole" / "run.h5")
     number, killed, out = 0, True, tmp_path / "out"
@@ -291,7 +291,6 @@ def test_a_kill_at_any_file_operation_loses_nothing(kind: str, tmp_path: Path, c
         assert contents(out / "run.h5") == expected, f"after a kill at operation {number}"
         shutil.rmtree(out)
     assert number > 25
-    open("/tmp/t/ops","a").write(f"{kind} {number}\n")
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -526,7 +525,7 @@ def test_a_recorder_resumes_to_the_same_bits_from_every_step(tmp_path: Path) -> 
     steps = len(read_run(tmp_path / "whole.h5").run.certificate) - 1
     for stop in range(1, steps):
         result = tmp_path / f"stopped{stop}.h5"
-        assert recorded(result, stop, seconds=0.0) is Status.INTERRUPTED
+        assert recorded(result, stop) is Status.INTERRUPTED
         assert not result.exists()
         assert recorded(result, resuming=True) is Status.DONE
         assert contents(result) == expected
