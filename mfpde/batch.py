@@ -228,5 +228,3 @@ def worst_code(outcomes: Sequence[Outcome]) -> int:
     """130 if interrupted, else 2 for wrong input anywhere, else 3 for a stopped solver, else 0."""
     codes = {outcome.code for outcome in outcomes}
     return next((code for code in (130, 2, 3) if code in codes), 0)
-
-

@@ -111,9 +111,7 @@ def _read(path: Path, empty: bool = False) -> "StoredRun":
 def _distinct(runs: "list[StoredRun]") -> "list[StoredRun]":
     """Runs whose labels differ: where they do not, the path becomes the label."""
     labels = [run.label for run in runs]
-    return [
-        run if labels.count(run.label) == 1 else replace(run, attributes={**run.attributes, "label": str(run.path)}) for run in runs
-    ]
+    return [run if labels.count(run.label) == 1 else replace(run, attributes={**run.attributes, "label": str(run.path)}) for run in runs]
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -129,9 +129,7 @@ def state_values(state: State) -> dict[str, Any]:
     return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
-def march(
-    flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Progress | None = None
-) -> tuple[Status, str]:
+def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Progress | None = None) -> tuple[Status, str]:
     """Run ``flow`` through the times ``save_at`` into ``recorder``; returns how it ended and why.
 
     SIGINT and SIGTERM end the run after the step under way, with a checkpoint; a second SIGINT ends it at once. Checkpoints fall

@@ -72,9 +72,7 @@ class Particles:
 
     def __post_init__(self) -> None:
         if self.points.ndim != 2 or self.weights.shape != self.points.shape[:1] or self.weights.size == 0:
-            raise ValueError(
-                f"particles need points (N, d) and weights (N,) with N >= 1, got {self.points.shape} and {self.weights.shape}"
-            )
+            raise ValueError(f"particles need points (N, d) and weights (N,) with N >= 1, got {self.points.shape} and {self.weights.shape}")
 
     @staticmethod
     def equal(points: FloatArray) -> "Particles":

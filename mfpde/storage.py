@@ -180,9 +180,7 @@ class PartsRecorder:
         with _guarded(checkpoint), h5py.File(checkpoint, "r") as file:
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
             if attributes["fingerprint"] != self.label.fingerprint:
-                raise ResultError(
-                    f"{checkpoint}: belongs to another problem or solver, since the case was changed; run without --resume"
-                )
+                raise ResultError(f"{checkpoint}: belongs to another problem or solver, since the case was changed; run without --resume")
             values = {name: _plain(item[()]) for name, item in file.items()} | json.loads(attributes["scalars"])
             self._parts, self._kept = int(attributes["parts"]), int(attributes["frames"])
             self._elapsed = float(attributes["elapsed"])

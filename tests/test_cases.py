@@ -14,7 +14,14 @@ SMALL = {"teacher_student": "[128]", "teacher_density": "[128]", "noisy_student"
 
 
 def test_all_cases_are_here():
-    assert {path.stem for path in CASES} >= {"teacher_student", "teacher_density", "two_dimensional", "circle", "real_data", "noisy_student"}
+    assert {path.stem for path in CASES} >= {
+        "teacher_student",
+        "teacher_density",
+        "two_dimensional",
+        "circle",
+        "real_data",
+        "noisy_student",
+    }
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)

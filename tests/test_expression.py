@@ -196,9 +196,7 @@ TREES = st.recursive(
     LEAVES,
     lambda part: st.one_of(
         st.tuples(part, st.sampled_from(["+", "-", "*"]), part).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
-        st.tuples(st.sampled_from(["sin", "cos", "tanh", "arctan", "erf", "abs"]), part).map(
-            lambda t: f"{t[0]}({t[1]})"
-        ),
+        st.tuples(st.sampled_from(["sin", "cos", "tanh", "arctan", "erf", "abs"]), part).map(lambda t: f"{t[0]}({t[1]})"),
         part.map(lambda p: f"(1 + {p}**2)"),
         st.tuples(part, part).map(lambda t: f"({t[0]} / (1 + {t[1]}**2))"),
         st.tuples(part, part).map(lambda t: f"hypot({t[0]}, 1 + {t[1]})"),
@@ -215,9 +213,7 @@ def test_any_expression_has_the_value_that_numpy_gives_and_its_derivative(text):
     np.testing.assert_allclose(function(at), by_numpy(text, at), rtol=1e-12, atol=1e-12)
     scale = 1.0 + np.max(np.abs(function(at))) + np.max(np.abs(function.gradient(at)))
     step = 1e-6
-    sides = [
-        [(function(at + s) - function(at)) / step, (function(at) - function(at - s)) / step] for s in step * np.eye(2)
-    ]
+    sides = [[(function(at + s) - function(at)) / step, (function(at) - function(at - s)) / step] for s in step * np.eye(2)]
     forward, backward = np.moveaxis(np.array(sides), 0, -1)
     smooth = np.abs(forward - backward) < 1e-3 * scale
     wrong = np.abs(function.gradient(at) - 0.5 * (forward + backward)) > 1e-4 * scale
@@ -422,9 +418,7 @@ def test_a_kink_has_the_derivative_of_the_branch_taken(text, row, expected):
     np.testing.assert_allclose(slope(text, *row), expected, atol=1e-300)
 
 
-@pytest.mark.parametrize(
-    "text", ["where(x > 0, sqrt(x), -x)", "sqrt(x) if x > 0 else -x", "where(x <= 0, -x, log(x)*0 + sqrt(x))"]
-)
+@pytest.mark.parametrize("text", ["where(x > 0, sqrt(x), -x)", "sqrt(x) if x > 0 else -x", "where(x <= 0, -x, log(x)*0 + sqrt(x))"])
 def test_the_branch_not_taken_does_not_leak(text):
     assert [value(text, -2.0), value(text, 0.0), value(text, 4.0)] == [2, 0, 2]
     assert [slope(text, -2.0), slope(text, 0.0), slope(text, 4.0)] == [[-1], [-1], [0.25]]

@@ -176,7 +176,7 @@ def test_mass_pushed_against_a_wall_stays_in_the_wall_cell():
 
 def test_nothing_moves_along_a_frozen_axis():
     domain = Domain((Axis("x", -3.0, 3.0), Axis("depth", 0.0, 1.0, frozen=True)))
-    start = DensityFunction(lambda p: (1 + p[:, 1]) * np.exp(-p[:, 0] ** 2), domain)
+    start = DensityFunction(lambda p: (1 + p[:, 1]) * np.exp(-(p[:, 0] ** 2)), domain)
     run = FiniteVolume((60, 4)).solve(Problem(alone(quadratic()), domain, start, (0.0, 1.0)))
     assert_certified(run)
     slices = [np.sum(measure.values, axis=0) for measure in run.measures]

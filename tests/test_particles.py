@@ -19,7 +19,9 @@ def bump(spread, centre=0.0):
 
 
 def push(direction=1.0):
-    return Potential(lambda p: -direction * p[:, 0], lambda p: np.stack([np.full(len(p), -direction), *np.zeros((p.shape[1] - 1, len(p)))], 1))
+    return Potential(
+        lambda p: -direction * p[:, 0], lambda p: np.stack([np.full(len(p), -direction), *np.zeros((p.shape[1] - 1, len(p)))], 1)
+    )
 
 
 def test_five_atoms_move_as_the_gradient_flow_of_a_five_neuron_network():
@@ -148,7 +150,7 @@ def test_noise_between_mirrors_keeps_the_uniform_law():
 
 def test_frozen_coordinates_stay_with_and_without_noise():
     domain = Domain((Axis("x", -3.0, 3.0), Axis("depth", 0.0, 1.0, frozen=True)))
-    start = DensityFunction(lambda p: np.exp(-p[:, 0] ** 2), domain)
+    start = DensityFunction(lambda p: np.exp(-(p[:, 0] ** 2)), domain)
     well = Potential(lambda p: 0.5 * p[:, 0] ** 2 + p[:, 1], lambda p: np.stack([p[:, 0], np.ones(len(p))], 1))
     for energy in (alone(well), EnergySum({"v": well, "s": Entropy(0.1)})):
         run = ParticleFlow(50, seed=4, step=0.05).solve(Problem(energy, domain, start, (0.0, 1.0)))

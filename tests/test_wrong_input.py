@@ -52,7 +52,7 @@ reference = "fv"
 """
 
 AXIS = "[domain.theta]\nlower = -2.0\nupper = 2.0\n"
-NETWORK = BASE[BASE.index('kind = "two_layer"') : BASE.index("\n\n[[energy]]\nkind = \"potential\"")]
+NETWORK = BASE[BASE.index('kind = "two_layer"') : BASE.index('\n\n[[energy]]\nkind = "potential"')]
 INPUTS = 'inputs = { law = "normal", scale = 1.0 }'
 TEACHER = "teacher = { neurons = [[1.0], [-0.5]], weights = [0.7, 0.3] }"
 POTENTIAL = 'density = "0.1*theta**2"'
@@ -167,7 +167,13 @@ UNKNOWN_KEYS = {
 
 UNKNOWN_WORDS = {
     "unknown kind of energy": wrong(
-        '"two_layer"', '"two_layers"', "energy[0].kind", '"two_layers"', "two_layer, potential, entropy", 'mean "two_layer"?', at="two_layers"
+        '"two_layer"',
+        '"two_layers"',
+        "energy[0].kind",
+        '"two_layers"',
+        "two_layer, potential, entropy",
+        'mean "two_layer"?',
+        at="two_layers",
     ),
     "unknown kind of solver": wrong(
         '"finite_volume"', '"finite_volum"', "solver[0].kind", "finite_volume, particles", 'mean "finite_volume"?', at="finite_volum"
@@ -180,7 +186,9 @@ UNKNOWN_WORDS = {
         "activation", 'parameter = "angel"\nactivation', "energy[0].parameter", "vector, angle", 'mean "angle"?', at="angel"
     ),
     "unknown start": wrong("count", 'start = "quantil"\ncount', "solver[1].start", "random, quantile", 'mean "quantile"?', at="quantil"),
-    "unknown reference": wrong('reference = "fv"', 'reference = "particle"', "compare.reference", "fv, particles", 'mean "particles"?', at="reference"),
+    "unknown reference": wrong(
+        'reference = "fv"', 'reference = "particle"', "compare.reference", "fv, particles", 'mean "particles"?', at="reference"
+    ),
     "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, potential, entropy"),
     "solver without kind": wrong('kind = "particles"\n', "", "solver[1]", "`kind`", "finite_volume, particles"),
     "inputs without law": wrong('law = "normal", ', "", "energy[0].inputs", "`law`", "normal, uniform, circle, samples", at="inputs"),
@@ -214,10 +222,14 @@ NUMBERS = {
     "lower equal to upper": wrong("-2.0", "2.0", "domain.theta", "lower < upper", "2.0", at="[domain.theta]"),
     "length that overflows": Wrong((("-2.0", "-1e308"), ("2.0", "1e308")), ("domain", "theta", "too long")),
     "number for a truth value": wrong(AXIS, f"{AXIS}periodic = 1\n", "domain.theta.periodic", "boolean", "1", at="periodic"),
-    "periodic and frozen": wrong(AXIS, f"{AXIS}periodic = true\nfrozen = true\n", "domain.theta", "periodic and frozen", at="[domain.theta]"),
+    "periodic and frozen": wrong(
+        AXIS, f"{AXIS}periodic = true\nfrozen = true\n", "domain.theta", "periodic and frozen", at="[domain.theta]"
+    ),
     "number for a text": wrong(POTENTIAL, "density = 3", "energy[1].density", "string", "3", at="density = 3"),
-    "number for a table": wrong("[compare]\nreference = \"fv\"\n", "", "compare", "3") if False else Wrong(
-        (("[compare]\nreference = \"fv\"\n", ""), ('title = "base"', 'title = "base"\ncompare = 3')), ("compare", "table", "3"), "compare = 3"
+    "number for a table": wrong('[compare]\nreference = "fv"\n', "", "compare", "3")
+    if False
+    else Wrong(
+        (('[compare]\nreference = "fv"\n', ""), ('title = "base"', 'title = "base"\ncompare = 3')), ("compare", "table", "3"), "compare = 3"
     ),
     "list for a table": Wrong(((AXIS, ""), ('title = "base"', 'title = "base"\ndomain = [1]')), ("domain", "table", "[1]"), "domain = [1]"),
     "scale zero": wrong("scale = 1.0", "scale = 0.0", "energy[0].inputs.scale", "greater than 0", "0.0", at="scale"),
@@ -268,7 +280,9 @@ NAMES = {
     "label that is empty": wrong('label = "fv"', 'label = ""', "solver[0].label", "letters, digits", at="label"),
     "solver label twice": wrong('kind = "particles"', 'kind = "particles"\nlabel = "FV"', "solver[1]", '"FV"', "taken", "solver 0"),
     "energy label twice": wrong('kind = "potential"', 'kind = "potential"\nlabel = "two_layer"', "energy[1].label", "taken", at="label"),
-    "neither solver labelled": wrong("[compare]", '[[solver]]\nkind = "particles"\ncount = 3\n\n[compare]', "solver[2]", '"particles"', "taken"),
+    "neither solver labelled": wrong(
+        "[compare]", '[[solver]]\nkind = "particles"\ncount = 3\n\n[compare]', "solver[2]", '"particles"', "taken"
+    ),
 }
 
 EXPRESSIONS = {
@@ -302,26 +316,38 @@ EXPRESSIONS = {
     "expression with open parentheses": initial(300 * "(", "column", "parenthes"),
     "expression that is too deep": initial(300 * "-" + "1", "nested", "50"),
     "expression that is too long": initial("1" + 600 * "+1", "1000"),
-    "unknown name in a potential": wrong(POTENTIAL, 'density = "cos(thet)"', "energy[1].density", "column 5", "did you mean theta?", at="thet)"),
+    "unknown name in a potential": wrong(
+        POTENTIAL, 'density = "cos(thet)"', "energy[1].density", "column 5", "did you mean theta?", at="thet)"
+    ),
     "potential that is not finite": wrong(POTENTIAL, 'density = "log(theta)"', "energy[1].density", "not finite", "log(theta)", at="log"),
-    "potential with a gradient that is not finite": wrong(POTENTIAL, 'density = "1e308*theta"', "energy[1].density", "not finite", at="1e308"),
+    "potential with a gradient that is not finite": wrong(
+        POTENTIAL, 'density = "1e308*theta"', "energy[1].density", "not finite", at="1e308"
+    ),
     "potential that is not periodic": Wrong(
         ((AXIS, f"{AXIS}periodic = true\n"), (NETWORK, 'kind = "potential"\ndensity = "sin(theta)"')),
         ("energy[0].density", "periodic", "theta", "sin(theta)"),
         "sin(theta)",
     ),
-    "density over four axes": Wrong(((AXIS, axes(4)), (INITIAL, 'density = "1"')), ("initial.density", "3 axes", "4", "atoms"), 'density = "1"'),
+    "density over four axes": Wrong(
+        ((AXIS, axes(4)), (INITIAL, 'density = "1"')), ("initial.density", "3 axes", "4", "atoms"), 'density = "1"'
+    ),
 }
 
 TEACHERS = {
-    "two kinds of teacher": wrong(TEACHER, 'teacher = { neurons = [[1.0]], density = "1" }', "energy[0].teacher", "neurons and density", at="teacher"),
+    "two kinds of teacher": wrong(
+        TEACHER, 'teacher = { neurons = [[1.0]], density = "1" }', "energy[0].teacher", "neurons and density", at="teacher"
+    ),
     "no kind of teacher": wrong(TEACHER, "teacher = {}", "energy[0].teacher", "neurons, density, column", "none", at="teacher"),
     "neurons of another dimension": wrong(
         TEACHER, "teacher = { neurons = [[1.0, 2.0]] }", "energy[0].teacher.neurons", "1 coordinates", "theta", "[1.0, 2.0]", at="teacher"
     ),
-    "neurons without brackets": wrong(TEACHER, "teacher = { neurons = [1.0] }", "energy[0].teacher.neurons[0]", "list", "1.0", at="teacher"),
+    "neurons without brackets": wrong(
+        TEACHER, "teacher = { neurons = [1.0] }", "energy[0].teacher.neurons[0]", "list", "1.0", at="teacher"
+    ),
     "no neurons": wrong(TEACHER, "teacher = { neurons = [] }", "energy[0].teacher.neurons", "[]", at="teacher"),
-    "neuron that is nan": wrong(TEACHER, "teacher = { neurons = [[nan]] }", "energy[0].teacher.neurons[0][0]", "finite", "nan", at="teacher"),
+    "neuron that is nan": wrong(
+        TEACHER, "teacher = { neurons = [[nan]] }", "energy[0].teacher.neurons[0][0]", "finite", "nan", at="teacher"
+    ),
     "weights of another count": wrong("[0.7, 0.3]", "[1.0]", "energy[0].teacher", "weight", "1 for 2", at="teacher"),
     "weights of a density": wrong(TEACHER, 'teacher = { density = "1", weights = [1.0] }', "energy[0].teacher", "weight", at="teacher"),
     "teacher density negative": wrong(TEACHER, 'teacher = { density = "theta" }', "energy[0].teacher.density", "nonnegative", at="teacher"),
@@ -329,7 +355,10 @@ TEACHERS = {
     "circle on a line": wrong('law = "normal"', 'law = "circle"', "energy[0].inputs.law", "circle", "1 inputs", at="circle"),
     "more inputs than a quadrature has": Wrong(
         ((AXIS, axes(4)), (INITIAL, "atoms = [[0.0, 0.0, 0.0, 0.0]]"), (COUNT, ""), (POTENTIAL, 'density = "a1"'))
-        + ((BASE[BASE.index('[[solver]]\nkind = "finite') : BASE.index('[[solver]]\nkind = "part')], ""), ("[compare]\nreference = \"fv\"\n", ""))
+        + (
+            (BASE[BASE.index('[[solver]]\nkind = "finite') : BASE.index('[[solver]]\nkind = "part')], ""),
+            ('[compare]\nreference = "fv"\n', ""),
+        )
         + ((TEACHER, "teacher = { neurons = [[1.0, 0.0, 0.0, 0.0]] }"),),
         ("energy[0].inputs.law", "3 inputs", '"samples"', "4"),
         "law",
@@ -338,7 +367,9 @@ TEACHERS = {
     "angle with a bias": wrong("activation", 'parameter = "angle"\nbias = true\nactivation', "energy[0].parameter", "bias", at="parameter"),
     "network on a periodic axis": wrong(AXIS, f"{AXIS}periodic = true\n", "energy[0].parameter", "periodic", 'parameter = "angle"'),
     "angle on another circle": Wrong(
-        ((AXIS, f"{AXIS}periodic = true\n"), ("activation", 'parameter = "angle"\nactivation')), ("domain.theta", "2 pi", "4"), "[domain.theta]"
+        ((AXIS, f"{AXIS}periodic = true\n"), ("activation", 'parameter = "angle"\nactivation')),
+        ("domain.theta", "2 pi", "4"),
+        "[domain.theta]",
     ),
     "finite volumes over four axes": Wrong(
         ((AXIS, axes(4)), (INITIAL, "atoms = [[0.0, 0.0, 0.0, 0.0]]"), (COUNT, "")), ("solver[0]", "3 axes", "particles")
@@ -376,7 +407,9 @@ TABLES = {
     "binary data file": samples(bytes(range(256)), "data.csv", "cannot be read as text"),
     "data file in UTF-16": samples(TABLE.encode("utf-16"), "data.csv", "cannot be read as text"),
     "data file with semicolons": samples(TABLE.replace(",", ";"), "data.csv", '"x"', "x;y"),
-    "missing column": samples("income,y\n1,2\n", "data.csv", '"incom"', "income, y", 'mean "income"?', inputs='file = "data.csv", columns = ["incom"]'),
+    "missing column": samples(
+        "income,y\n1,2\n", "data.csv", '"incom"', "income, y", 'mean "income"?', inputs='file = "data.csv", columns = ["incom"]'
+    ),
     "missing column of the teacher": samples(TABLE, "data.csv", '"z"', "x, y", teacher='column = "z"'),
     "column twice in the data file": samples("x,x,y\n1,2,3\n", "data.csv", "more than one column", '"x"'),
     "row with nan": samples(TABLE + "nan,1\n", "data.csv:5", '"x"', "nan"),
@@ -386,14 +419,22 @@ TABLES = {
     "row that is too short": samples(f"# a comment\n\n{TABLE}1\n", "data.csv:7", "1 cells", "2"),
     "row that is too long": samples(TABLE + "1,2,3\n", "data.csv:5", "3 cells", "2"),
     "cell over two lines": samples('x,y\n"1\n",2\n', "data.csv", "several lines"),
-    "constant column standardised": samples("x,y\n1,2\n1,3\n", "data.csv", '"x"', "constant", inputs='file = "data.csv", columns = ["x"], standardize = true'),
-    "unknown column standardised": samples(TABLE, "inputs.standardize", '"z"', "x, y", inputs='file = "data.csv", columns = ["x"], standardize = ["z"]'),
-    "number for standardised columns": samples(TABLE, "inputs.standardize", "got 1", inputs='file = "data.csv", columns = ["x"], standardize = 1'),
+    "constant column standardised": samples(
+        "x,y\n1,2\n1,3\n", "data.csv", '"x"', "constant", inputs='file = "data.csv", columns = ["x"], standardize = true'
+    ),
+    "unknown column standardised": samples(
+        TABLE, "inputs.standardize", '"z"', "x, y", inputs='file = "data.csv", columns = ["x"], standardize = ["z"]'
+    ),
+    "number for standardised columns": samples(
+        TABLE, "inputs.standardize", "got 1", inputs='file = "data.csv", columns = ["x"], standardize = 1'
+    ),
     "more columns than inputs": samples(TABLE, "inputs.columns", "1 inputs", "2 columns", inputs='file = "data.csv", columns = ["x", "y"]'),
     "no columns": samples(TABLE, "inputs.columns", "[]", inputs='file = "data.csv", columns = []'),
     "samples without columns": samples(TABLE, "inputs", "`columns`", "missing", inputs='file = "data.csv"'),
     "samples without file": samples(TABLE, "inputs", "`file`", "missing", inputs='columns = ["x"]'),
-    "scale of samples": samples(TABLE, "inputs.scale", "unknown key", "standardize", inputs='file = "data.csv", columns = ["x"], scale = 1.0'),
+    "scale of samples": samples(
+        TABLE, "inputs.scale", "unknown key", "standardize", inputs='file = "data.csv", columns = ["x"], scale = 1.0'
+    ),
 }
 
 WRONG = UNKNOWN_KEYS | UNKNOWN_WORDS | MISSING | NUMBERS | NAMES | EXPRESSIONS | TEACHERS | MEASURES | TABLES

@@ -209,9 +209,7 @@ def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: 
     _check_width(law, table, domain, (*key, "inputs"))
     teacher = data if data is not None else _teacher(table.teacher, domain, (*key, "teacher"))
     try:
-        return two_layer(
-            domain, table.activation, law, teacher, angle=angle, bias=table.bias, tolerance=table.tolerance
-        )
+        return two_layer(domain, table.activation, law, teacher, angle=angle, bias=table.bias, tolerance=table.tolerance)
     except ValueError as error:
         raise CaseError(key, str(error)) from error
 

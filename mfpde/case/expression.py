@@ -311,10 +311,7 @@ _OTHER_NAMES = {
 
 def describe() -> str:
     """What an expression may hold, apart from its variables, in one line."""
-    by_count = {
-        count: ", ".join(name for name, function in _FUNCTIONS.items() if len(function.partials) == count)
-        for count in (1, 2)
-    }
+    by_count = {count: ", ".join(name for name, function in _FUNCTIONS.items() if len(function.partials) == count) for count in (1, 2)}
     return (
         f"numbers, {', '.join(_CONSTANTS)}; + - * / **; {' '.join(_COMPARISONS)} (1 where true, 0 elsewhere); "
         f"and, or, not; x if condition else y; functions of one argument: {by_count[1]} (heaviside(0) is 0.5); "

@@ -154,7 +154,13 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return str(context.get("error", finding["msg"]))
     if kind == "string_pattern_mismatch":
         return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
-    text = finding["msg"].replace("Input should be ", "must be ").replace("a valid integer", "an integer").replace("a valid ", "a ").replace("dictionary", "table")
+    text = (
+        finding["msg"]
+        .replace("Input should be ", "must be ")
+        .replace("a valid integer", "an integer")
+        .replace("a valid ", "a ")
+        .replace("dictionary", "table")
+    )
     return f"{text}, got {shown(value)}"
 
 

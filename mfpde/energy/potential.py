@@ -55,4 +55,3 @@ class GridPotential:
         """Add V; returns the energy."""
         xi += self.values
         return self.value(rho)
-
