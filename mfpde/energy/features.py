@@ -261,7 +261,7 @@ def _triangular_factor(matrix: FloatArray) -> FloatArray:
             return np.asarray(np.linalg.cholesky(left @ left.T).T @ first)
         except np.linalg.LinAlgError:
             pass
-    return np.linalg.qr(matrix, mode="r")
+    return np.asarray(np.linalg.qr(matrix, mode="r"))
 
 
 def _candidates(root: FloatArray) -> IntArray:
