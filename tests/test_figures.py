@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mfpde import figures
 from mfpde.compare import compare
 from mfpde.domain import Axis, Domain, Grid
 from mfpde.energy import Circle, Normal, Samples, two_layer
-from mfpde.figures import draw_comparison, draw_network, draw_run
+from mfpde.figures import FORMATS, curves, densities, draw_comparison, draw_network, draw_run, network, panels, style
 from mfpde.measure import Density, DensityFunction, Measure, Particles
 from mfpde.run import Certificate, Run, Status
 from mfpde.storage import StoredRun
@@ -70,12 +69,12 @@ ALL = ["density.png", "energy.png", "distance.png"]
 def test_line(tmp_path: Path) -> None:
     runs = pair(LINE, 120, [0.0, 0.1, 100.0])
     assert names(draw_comparison(runs, compare(runs), tmp_path / "new" / "folder")) == ALL
-    assert "60 particles" in texts(figures._trajectory_figure(runs[1]))
+    assert "60 particles" in texts(curves.make_trajectory_figure(runs[1]))
 
 
 def test_many_times_are_thinned() -> None:
     many = np.linspace(0.0, 1.0, 101)
-    found = figures._chosen_times(pair(LINE, 10, many.tolist()), 6)
+    found = panels.choose_times(pair(LINE, 10, many.tolist()), 6)
     assert found == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
 
 
@@ -94,7 +93,7 @@ def test_space(tmp_path: Path) -> None:
 def test_marginals_keep_the_mass() -> None:
     space = Domain((Axis("x", -2.0, 2.0), Axis("y", 0.0, 3.0), Axis("z", 0.0, 0.5)))
     density = DensityFunction(lambda p: np.exp(p[:, 0]) * (1.0 + p[:, 1] + p[:, 2]), space).on(Grid(space, (4, 6, 3)))
-    part = figures._marginal(density, space, (0, 2))
+    part = panels._marginal(density, space, (0, 2))
     assert isinstance(part, Density)
     assert part.grid.cells == (4, 3)
     assert part.mass == pytest.approx(1.0)
@@ -103,14 +102,14 @@ def test_marginals_keep_the_mass() -> None:
 def test_single_saved_time(tmp_path: Path) -> None:
     runs = pair(LINE, 40, [2.0])
     assert names(draw_comparison(runs, compare(runs), tmp_path)) == ALL
-    assert figures._trajectory_figure(runs[1]) is None
+    assert curves.make_trajectory_figure(runs[1]) is None
 
 
 def test_constant_zero_energy(tmp_path: Path) -> None:
     zero = {"potential": np.zeros(2)}
     runs = [stored(name, LINE, [0.0, 1.0], [bell(LINE, 30, c)] * 2, zero, 0.0) for name, c in (("a", 0.0), ("b", 0.3))]
     assert names(draw_run(runs[0], tmp_path)) == ["a-density.png", "a-energy.png"]
-    assert "relative energy gap" in texts(figures._distance_figure(runs, compare(runs)))
+    assert "relative energy gap" in texts(curves.make_distance_figure(runs, compare(runs)))
 
 
 def test_one_particle(tmp_path: Path) -> None:
@@ -118,7 +117,7 @@ def test_one_particle(tmp_path: Path) -> None:
     written = draw_run(stored("one", LINE, [0.0, 1.0], places), tmp_path)
     assert names(written) == ["one-density.png", "one-energy.png", "one-trajectories.png"]
     runs = [stored("one", LINE, [0.0], places[:1]), stored("grid", LINE, [0.0], [bell(LINE, 30, 0.0)])]
-    assert "one (heights: weights)" in texts(figures._density_figure(runs))
+    assert "one (heights: weights)" in texts(densities.make_density_figure(runs))
 
 
 def test_noise_shows_only_what_is_finite(tmp_path: Path) -> None:
@@ -129,9 +128,9 @@ def test_noise_shows_only_what_is_finite(tmp_path: Path) -> None:
         stored("noise", LINE, [0.0, 1.0], [cloud(LINE, 50)] * 2, noisy, np.nan),
     ]
     assert names(draw_comparison(runs, compare(runs), tmp_path)) == ALL
-    labels = [curve.label for curve in figures._energy_curves(runs)]
+    labels = [curve.label for curve in curves._energy_curves(runs)]
     assert labels == ["grid", "noise, without entropy", "grid, without entropy"]
-    assert "not defined with noise: noise" in texts(figures._energy_figure(runs))
+    assert "not defined with noise: noise" in texts(curves.make_energy_figure(runs))
     alone = stored("noise", LINE, [0.0], [cloud(LINE, 50)], {"entropy": np.array([np.inf])}, np.nan)
     assert names(draw_run(alone, tmp_path)) == ["noise-density.png"]
 
@@ -140,8 +139,8 @@ def test_a_cut_peak_is_announced() -> None:
     values = np.full(512, 0.8 / 6.0)
     values[0] += 0.2 * 512 / 6.0
     spiky = stored("atom", LINE, [1.0], [Density(Grid(LINE, (512,)), values)])
-    assert "peak 17.2, cut at 0.8" in texts(figures._density_figure([spiky]))
-    assert "cut" not in texts(figures._density_figure([stored("bell", LINE, [1.0], [bell(LINE, 512, 0.0, 0.01)])]))
+    assert "peak 17.2, cut at 0.8" in texts(densities.make_density_figure([spiky]))
+    assert "cut" not in texts(densities.make_density_figure([stored("bell", LINE, [1.0], [bell(LINE, 512, 0.0, 0.01)])]))
 
 
 def test_odd_text_and_runs_without_common_times(tmp_path: Path) -> None:
@@ -169,16 +168,16 @@ def test_wrong_arguments(tmp_path: Path) -> None:
 def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
     run = stored("turn", TURN, [1.0], [bell(TURN, 200, 3.0)])
     with matplotlib.rc_context({"font.size": 20.0, "lines.linewidth": 9.0}):
-        first = draw_run(run, tmp_path / "first", figures.FORMATS)
+        first = draw_run(run, tmp_path / "first", FORMATS)
         assert matplotlib.rcParams["font.size"] == 20.0
-    second = draw_run(run, tmp_path / "second", figures.FORMATS)
+    second = draw_run(run, tmp_path / "second", FORMATS)
     assert names(first) == [f"turn-{stem}.{form}" for stem in ("density", "energy") for form in ("png", "pdf", "svg")]
     assert [a.read_bytes() for a in first] == [b.read_bytes() for b in second]
 
 
 def test_trajectories_go_round_the_circle() -> None:
     angles = [np.array([[6.0]]), np.array([[0.2]]), np.array([[0.5]])]
-    path = figures._paths([Particles.equal(a) for a in angles], TURN)
+    path = curves._paths([Particles.equal(a) for a in angles], TURN)
     assert path == pytest.approx(np.array([[6.0, 2.0 * np.pi + 0.2, 2.0 * np.pi + 0.5]]))
 
 
@@ -195,7 +194,7 @@ def test_trajectories_go_round_the_circle() -> None:
     ],
 )
 def test_symbols(name: str, shown: str) -> None:
-    assert figures._symbol(name) == shown
+    assert style.write_symbol(name) == shown
 
 
 def test_networks(tmp_path: Path) -> None:
@@ -213,14 +212,14 @@ def test_networks_of_data(tmp_path: Path) -> None:
     square = Domain((Axis("a", -2.0, 2.0), Axis("b", -2.0, 2.0)))
     x = np.linspace(1.0, 2.0, 20)[:, None]
     biased = two_layer(square, "tanh", Samples(x), np.sin(x[:, 0]), bias=True)
-    found = figures._input_line(biased, square)
+    found = network.find_input_line(biased, square)
     assert found is not None
     assert found.data is not None
     assert found.place[0] == pytest.approx(0.97)
     assert np.all(found.inputs[:, 1] == 1.0)
     assert draw_network(biased, pair(square, 8, [0.0, 1.0]), tmp_path) == tmp_path / "network.png"
     points = np.array([[1.0, 0.0], [0.0, -1.0], [0.5, 0.5]])
-    off = figures._input_line(two_layer(square, "tanh", Samples(points), np.ones(3)), square)
+    off = network.find_input_line(two_layer(square, "tanh", Samples(points), np.ones(3)), square)
     assert off is not None
     assert off.data is not None
     assert off.data[0] == pytest.approx([0.0, 1.5 * np.pi])

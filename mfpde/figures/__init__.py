@@ -1,0 +1,95 @@
+"""Figures of runs and comparisons: densities and particles, energies, distances, trajectories and network functions.
+
+Colours are those of Okabe and Ito and of viridis; runs also differ in line style and marker, so that grey prints can be read.
+Nothing is cut without a note in the figure, and equal data give equal files.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mfpde.compare import Comparison
+from mfpde.energy.network import TwoLayer
+from mfpde.figures.curves import make_distance_figure, make_energy_figure, make_trajectory_figure
+from mfpde.figures.densities import make_density_figure
+from mfpde.figures.network import find_input_line, make_network_figure
+from mfpde.figures.style import make_distinct, use_style
+from mfpde.storage import StoredRun
+
+__all__ = ["FORMATS", "draw_comparison", "draw_network", "draw_run"]
+
+FORMATS = ("png", "pdf", "svg")
+
+_METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}
+
+
+def draw_comparison(
+    runs: Sequence[StoredRun], comparison: Comparison | None, folder: Path, formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Write density, energy and (with a comparison) distance figures of runs of one problem to ``folder``; returns their paths.
+
+    Raises ValueError for an unknown format, no runs or runs on different domains.
+    """
+    _check_formats(formats)
+    if not runs:
+        raise ValueError("a figure needs at least one run")
+    if any(run.domain != runs[0].domain for run in runs):
+        raise ValueError("the runs have different domains, so they cannot share a figure")
+    runs = make_distinct(runs)
+    with use_style():
+        figures = {"density": make_density_figure(runs), "energy": make_energy_figure(runs)}
+        if comparison is not None and comparison.pairs:
+            figures["distance"] = make_distance_figure(runs, comparison)
+        return _save_all(figures, folder, formats)
+
+
+def draw_run(run: StoredRun, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write the density, energy and (particles on a line) trajectory figures of one run to ``folder``, named after its file.
+
+    Raises ValueError for an unknown format.
+    """
+    _check_formats(formats)
+    stem = run.path.stem
+    with use_style():
+        figures = {f"{stem}-density": make_density_figure([run]), f"{stem}-energy": make_energy_figure([run])}
+        figures[f"{stem}-trajectories"] = make_trajectory_figure(run)
+        return _save_all(figures, folder, formats)
+
+
+def draw_network(term: TwoLayer, runs: Sequence[StoredRun], folder: Path, formats: Sequence[str] = ("png",)) -> Path | None:
+    """Write the network functions x ↦ ∫σ(x·θ)ρ_t(dθ) beside the teacher or data, for inputs on a line or circle.
+
+    Returns the first path written, None for other inputs or runs without saved times. Raises ValueError for an unknown format.
+    """
+    _check_formats(formats)
+    runs = make_distinct([run for run in runs if run.run.measures])
+    line = find_input_line(term, runs[0].domain) if runs else None
+    if line is None:
+        return None
+    with use_style():
+        return _save_all({"network": make_network_figure(term, line, runs)}, folder, formats)[0]
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    wrong = [name for name in formats if name not in FORMATS]
+    if wrong or not formats:
+        raise ValueError(f"the format must be one of {', '.join(FORMATS)}, got {wrong[0] if wrong else 'none'!r}")
+
+
+def _save_all(figures: dict[str, Figure | None], folder: Path, formats: Sequence[str]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for stem, figure in figures.items() if figure for path in _save(figure, folder / stem, formats)]
+
+
+def _save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
+    """Lay out once, then write each format without the empty margins."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
+    box = figure.get_tightbbox().padded(0.06)
+    paths = [stem.with_name(f"{stem.name}.{form}") for form in formats]
+    for path, form in zip(paths, formats, strict=True):
+        dpi = 150 if form == "png" else 300
+        figure.savefig(path, format=form, dpi=dpi, metadata=_METADATA[form], bbox_inches=box)
+    return paths

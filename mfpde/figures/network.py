@@ -1,0 +1,126 @@
+"""Figures of network functions beside the teacher or the data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mfpde.arrays import FloatArray
+from mfpde.domain import Axis, Domain
+from mfpde.energy.features import HarmonicFeatures, InterpolatedFeatures
+from mfpde.energy.network import TwoLayer
+from mfpde.figures.panels import choose_times, find_measure
+from mfpde.figures.style import DASHES, WIDTH, AxesRows, add_legend, name_run, pick_shades, set_coordinate_ticks, start_figure, write_title
+from mfpde.storage import StoredRun
+
+
+@dataclass(frozen=True, eq=False)
+class InputLine:
+    """Inputs (Q, D) along a line, their coordinate (Q,), its axis, and the data (coordinates and values) if there are any."""
+
+    inputs: FloatArray
+    place: FloatArray
+    axis: Axis
+    data: tuple[FloatArray, FloatArray] | None
+    remark: str = ""
+
+
+def find_input_line(term: TwoLayer, domain: Domain) -> InputLine | None:
+    """Where to draw the network: the only input, the one beside the constant, or the unit circle; None if there is no such line."""
+    if not isinstance(term.features, InterpolatedFeatures | HarmonicFeatures):
+        return None
+    width = term.features.parameters.vectors(np.zeros((1, domain.dimension))).shape[1]
+    known = term.data[0] if term.data else getattr(term.features, "nodes", None)
+    bias = known is not None and bool(np.all(known[:, -1] == 1.0))
+    if width == 1 or (width == 2 and bias):
+        return _straight(term, width)
+    return _around(term) if width == 2 else None
+
+
+def _straight(term: TwoLayer, width: int) -> InputLine:
+    """x in [-3, 3] or over the data, beside an input that is always 1 if there are two."""
+    low, high, data = -3.0, 3.0, None
+    if term.data is not None:
+        data = (term.data[0][:, 0], term.data[1])
+        low, high = float(np.min(data[0])), float(np.max(data[0]))
+        pad = 0.03 * (high - low) or 1.0
+        low, high = low - pad, high + pad
+    place = np.linspace(low, high, 401)
+    inputs = np.column_stack([place, np.ones((len(place), width - 1))])
+    return InputLine(inputs, place, Axis("x", low, high), data)
+
+
+def _around(term: TwoLayer) -> InputLine:
+    """The unit circle; data are shown if they lie on it."""
+    place = np.linspace(0.0, 2.0 * np.pi, 721)
+    inputs = np.column_stack([np.cos(place), np.sin(place)])
+    axis = Axis("alpha", 0.0, 2.0 * np.pi, periodic=True)
+    if term.data is None:
+        return InputLine(inputs, place, axis, None)
+    x, y = term.data
+    on = np.abs(np.hypot(x[:, 0], x[:, 1]) - 1.0) < 1e-6
+    angles = np.mod(np.arctan2(x[on, 1], x[on, 0]), 2.0 * np.pi)
+    left = int(np.sum(~on))
+    return InputLine(inputs, place, axis, (angles, y[on]), f"{left} data off the unit circle not shown" if left else "")
+
+
+def make_network_figure(term: TwoLayer, line: InputLine, runs: Sequence[StoredRun]) -> Figure:
+    """One panel for each run, light to dark in time."""
+    columns = 3 if len(runs) == 3 or len(runs) > 4 else min(len(runs), 2)
+    rows = -(-len(runs) // columns)
+    figure = start_figure(write_title(runs[0], "network function"), 1.2 + 2.2 * rows, WIDTH if columns > 1 else 5.0)
+    panels: AxesRows = [list(row) for row in figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)]
+    flat = [axes for row in panels for axes in row]
+    entries: dict[str, Artist] = {}
+    times = choose_times(runs, 5)
+    for axes, run in zip(flat, runs, strict=False):
+        entries |= _draw_truth(axes, term, line) | _draw_students(axes, term, line, run, times)
+        axes.set_title(name_run(run))
+        set_coordinate_ticks(axes, "x", line.axis, 5)
+    _finish_network(panels, len(runs), line)
+    add_legend(figure, entries)
+    return figure
+
+
+def _finish_network(panels: AxesRows, used: int, line: InputLine) -> None:
+    """Names at the outer panels; the unused one is removed."""
+    name = r"input $x = (\cos\alpha, \sin\alpha)$: angle $\alpha$" if line.axis.periodic else "input $x$"
+    flat = [axes for row in panels for axes in row]
+    for axes in flat[used:]:
+        axes.remove()
+    for axes in flat[:used] if used < len(flat) else panels[-1]:
+        axes.set_xlabel(name)
+        axes.tick_params(labelbottom=True)
+    for row in panels:
+        row[0].set_ylabel("network and target")
+    if line.remark:
+        flat[0].text(0.02, 0.02, line.remark, transform=flat[0].transAxes, fontsize=7.5, color="0.25")
+
+
+def _draw_truth(axes: Axes, term: TwoLayer, line: InputLine) -> dict[str, Artist]:
+    """The teacher as a broken line, the data as grey circles."""
+    entries: dict[str, Artist] = {}
+    if line.data is not None and len(line.data[0]):
+        size = float(np.clip(300.0 / len(line.data[0]), 2.0, 16.0))
+        entries["data"] = axes.scatter(*line.data, s=size, facecolors="none", edgecolors="0.55", linewidths=0.6)
+    if term.teacher_at is not None:
+        (entries["teacher"],) = axes.plot(
+            line.place, term.teacher_at(line.inputs), color="black", dashes=(4, 2.5), linewidth=1.6, zorder=5.0
+        )
+    return entries
+
+
+def _draw_students(axes: Axes, term: TwoLayer, line: InputLine, run: StoredRun, times: FloatArray) -> dict[str, Artist]:
+    """The network at these times, light to dark."""
+    entries: dict[str, Artist] = {}
+    shades = pick_shades(len(times))
+    for k, time in enumerate(times.tolist()):
+        shade, dashes = shades[k], DASHES[(k + 1 - len(times)) % len(DASHES)]
+        measure = find_measure(run, time)
+        if measure is not None:
+            (curve,) = axes.plot(line.place, term.student_at(measure, line.inputs), color=shade, linestyle=dashes, linewidth=1.4)
+            entries[f"$t$ = {time:.4g}"] = curve
+    return entries
