@@ -1,5 +1,6 @@
 """Wasserstein distances between measures: exact on the line and on the circle, by POT with a stated floor in d >= 2."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +167,10 @@ def _coarsened(measure: Measure, domain: Domain, support: int) -> tuple[FloatArr
 
 
 def _by_slices(first: Measure, second: Measure, domain: Domain, order: int, support: int) -> Distance:
-    """W_p^p is the sum over the slices of the frozen coordinates of mean mass times W_p^p of the two normalised slices."""
+    """W_p^p is the sum over the slices of the frozen coordinates of mean mass times W_p^p of the two normalised slices.
+
+    Mass that finds no partner in its slice cannot move there at all: it enters the floor at the price of the domain's diameter.
+    """
     if not domain.moving:
         return Distance(0.0, 0.0, "nothing moves")
     moving = Domain(tuple(domain.axes[k] for k in domain.moving))
@@ -180,19 +184,21 @@ def _by_slices(first: Measure, second: Measure, domain: Domain, order: int, supp
             part = wasserstein(*pair, moving, order, support)
             share = 0.5 * (shares[0] + shares[1])
             total, floor = total + share * part.value**order, floor + share * part.floor**order
+    diameter = float(np.linalg.norm(domain.upper - domain.lower))
+    floor += unmatched * diameter**order if unmatched > 1e-9 else 0.0
     method = "slice by slice" + (f", {unmatched:.1e} of the mass unmatched" if unmatched > 1e-9 else "")
     return Distance(total ** (1.0 / order), floor ** (1.0 / order), method)
 
 
 def _slice_grid(first: Measure, second: Measure, domain: Domain) -> Grid | None:
-    """The frozen cells that both measures are sorted into: the coarser density's; None if both are atoms."""
+    """The frozen cells that both measures are sorted into: the finest that each density's divide; None if both are atoms."""
     frozen = Domain(tuple(axis for axis in domain.axes if axis.frozen))
     cells = [
         tuple(count for count, axis in zip(m.grid.cells, domain.axes, strict=True) if axis.frozen)
         for m in (first, second)
         if isinstance(m, Density)
     ]
-    return Grid(frozen, min(cells)) if cells else None
+    return Grid(frozen, tuple(math.gcd(*counts) for counts in zip(*cells, strict=True))) if cells else None
 
 
 def _slices(measure: Measure, domain: Domain, moving: Domain, grid: Grid | None) -> dict[tuple[float, ...], Measure]:

@@ -58,11 +58,12 @@ class Certificate:
         return len(self.rows)
 
     def energy_rise(self) -> float:
-        """Largest increase of the energy in a step, relative to the largest energy (at least 1e-16); not positive if it never rose."""
+        """Largest increase of the energy in a step, relative to the largest energy, or to 1e-3 where that is smaller (terms that
+        cancel leave round-off behind); not positive if it never rose."""
         energy = self["energy"]
         if len(energy) < 2 or not np.isfinite(energy).all():
             return float("nan")
-        return float(np.max(np.diff(energy)) / max(float(np.max(np.abs(energy))), 1e-16))
+        return float(np.max(np.diff(energy)) / max(float(np.max(np.abs(energy))), 1e-3))
 
     def mass_drift(self) -> float:
         """Largest deviation of the mass from its initial value, relative to it."""

@@ -16,7 +16,8 @@ class Activation:
     """σ and σ'. ``pair(z)`` returns both and may reuse z.
 
     ``pole`` is the distance of the nearest singularity from the real line (infinite for entire functions, where ``pole`` is
-    replaced by the width 1 on which the function varies); ``kink`` says that a derivative jumps at z = 0.
+    replaced by the width on which the function varies); ``kink`` says that a derivative jumps at z = 0, ``everywhere`` that the
+    function goes on varying far from z = 0.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Activation:
     pair: Callable[[FloatArray], Pair]
     pole: float = 1.0
     kink: bool = False
+    everywhere: bool = False
 
 
 def _tanh_pair(z: FloatArray) -> Pair:
@@ -96,7 +98,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("softsign", lambda z: z / (1.0 + np.abs(z)), _softsign_pair, kink=True),
         Activation("gaussian", lambda z: np.exp(-0.5 * z * z), _gaussian_pair),
         Activation("quadratic", lambda z: z * z, lambda z: (z * z, 2.0 * z), pole=math.inf),
-        Activation("cos", np.cos, lambda z: (np.cos(z), -np.sin(z))),
+        Activation("cos", np.cos, lambda z: (np.cos(z), -np.sin(z)), pole=4.0, everywhere=True),
         Activation("identity", lambda z: np.array(z), lambda z: (np.array(z), np.ones_like(z)), pole=math.inf),
     )
 }

@@ -14,23 +14,26 @@ from mfpde.arrays import FloatArray
 _TAIL = 8.5
 _PANEL_NODES = 20
 _MOST_ANGLES = 2048
+_MOST_ON_SPHERE = 256
+_KINK_PANELS = 64
 
 
 @dataclass(frozen=True)
 class Sharpness:
     """How fast x ↦ σ(x·θ) varies: ``width`` is the distance of its nearest singularity from real x along a line (infinite for
-    polynomials), ``centred`` says that it sits at x·θ = 0 with no offset, ``kink`` that a derivative jumps there,
-    ``tolerance`` is the wanted relative accuracy."""
+    polynomials), ``centred`` says that the function varies near x·θ = 0 only, with no offset, ``kink`` that a derivative jumps
+    there, ``tolerance`` is the wanted relative accuracy, ``refine`` multiplies all numbers of nodes that have a bound."""
 
     width: float
     centred: bool
     kink: bool
     tolerance: float
+    refine: int = 1
 
     def finer(self) -> "Sharpness":
         """The same function seen by a rule of twice the resolution, for error estimates."""
         width = min(self.width, 1.0e3)
-        return Sharpness(0.5 * width, self.centred, self.kink, self.tolerance**1.5)
+        return Sharpness(0.5 * width, self.centred, self.kink, self.tolerance**1.5, 2 * self.refine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,7 @@ class Normal:
         if dimension > 3:
             raise ValueError(f"quadrature for normal inputs knows 1, 2 or 3 of them, got {dimension}; use samples")
         width = sharpness.width / self.scale
-        radius, weight = _half_line(_TAIL, width, sharpness.centred)
+        radius, weight = _half_line(_TAIL, width, sharpness)
         weight = weight * np.exp(-0.5 * radius**2) * radius ** (dimension - 1)
         kept = weight > 1e-3 * sharpness.tolerance**2 * weight.max()
         radius, weight = radius[kept], weight[kept] / np.sum(weight[kept])
@@ -115,10 +118,10 @@ class Uniform:
         if dimension > 3:
             raise ValueError(f"quadrature for uniform inputs knows 1, 2 or 3 of them, got {dimension}; use samples")
         if dimension == 1:
-            half, weight = _half_line(self.scale, sharpness.width, sharpness.centred)
+            half, weight = _half_line(self.scale, sharpness.width, sharpness)
         else:
             most = 24 if dimension == 2 else 4
-            count = min(max(1, math.ceil(0.3 * self.scale / sharpness.width)), most)
+            count = min(max(1, math.ceil(0.3 * self.scale / sharpness.width)), most * sharpness.refine)
             half, weight = _composite(np.linspace(0.0, self.scale, count + 1), 16 if dimension == 2 else 12)
         line = np.concatenate([-half[::-1], half])
         share = np.concatenate([weight[::-1], weight]) / (2.0 * np.sum(weight))
@@ -165,12 +168,13 @@ def _composite(edges: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
     return np.ravel(middle + half * nodes), np.ravel(half * weights)
 
 
-def _half_line(end: float, width: float, centred: bool) -> tuple[FloatArray, FloatArray]:
+def _half_line(end: float, width: float, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
     """A composite rule on [0, end] for functions with singularities ``width`` off the axis: panels double away from zero if
-    the singularities are centred there, and are all as narrow as ``width`` otherwise; none is longer than 2."""
-    widest = min(2.0, end)
-    if not centred:
-        count = math.ceil(end / min(widest, max(2.0 * width, end / 400.0)))
+    the singularities are centred there, and are all as narrow as twice ``width`` otherwise; none is longer than 2."""
+    widest = min(2.0, end) / sharpness.refine
+    if not sharpness.centred:
+        narrow = min(widest, max(2.0 * width, end / (2000.0 * sharpness.refine)))
+        count = max(math.ceil(end / narrow), (_KINK_PANELS if sharpness.kink else 1) * sharpness.refine)
         return _composite(np.linspace(0.0, end, count + 1), _PANEL_NODES)
     edges = [0.0, min(max(width, end * 2.0**-20), widest)]
     while edges[-1] < end:
@@ -181,10 +185,10 @@ def _half_line(end: float, width: float, centred: bool) -> tuple[FloatArray, Flo
 def _angles(radius: float, weight: float, sharpness: Sharpness) -> int:
     """Equal angles that integrate an angular product with error ``tolerance`` of the whole, at a radius of this weight."""
     if sharpness.kink:
-        return _MOST_ANGLES
+        return _MOST_ANGLES * sharpness.refine
     digits = math.log(10.0 / sharpness.tolerance * min(max(100.0 * weight, 1e-12), 1.0))
     rate = math.asinh(min(sharpness.width / max(radius, 1e-300), 1e3))
-    return 4 * min(math.ceil(max(digits, 1.0) / rate / 4.0) + 3, _MOST_ANGLES)
+    return 4 * min(math.ceil(max(digits, 1.0) / rate / 4.0) + 3, _MOST_ANGLES * sharpness.refine)
 
 
 def _spherical(radii: FloatArray, weights: FloatArray, dimension: int, sharpness: Sharpness) -> Rule:
@@ -204,11 +208,11 @@ def _circle_of_angles(radius: float, weight: float, sharpness: Sharpness) -> Rul
 
 
 def _sphere_of_angles(radius: float, weight: float, sharpness: Sharpness) -> Rule:
-    heights, shares = np.polynomial.legendre.leggauss(min(_angles(radius, weight, sharpness), 256) // 2)
+    heights, shares = np.polynomial.legendre.leggauss(min(_angles(radius, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine) // 2)
     parts = []
     for height, share in zip(heights.tolist(), shares.tolist(), strict=True):
         reach = math.sqrt(1.0 - height * height)
-        count = min(_angles(radius * reach, weight, sharpness), 256)
+        count = min(_angles(radius * reach, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine)
         angle = 2.0 * math.pi * (np.arange(count) + 0.5) / count
         nodes = radius * np.stack([reach * np.cos(angle), reach * np.sin(angle), np.full(count, height)], axis=1)
         parts.append(Rule(nodes, np.full(count, 0.5 * share * weight / count)))

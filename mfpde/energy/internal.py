@@ -13,7 +13,7 @@ TINY = 1e-300
 
 @dataclass(frozen=True)
 class Entropy:
-    """E(ρ) = T ∫ρ log ρ, whose flow is the diffusion T Δρ; ``temperature`` T >= 0. Atoms have infinite entropy for T > 0."""
+    """E(ρ) = T ∫ρ log ρ, whose flow is the diffusion T Δρ; ``temperature`` T > 0. Atoms have infinite entropy."""
 
     temperature: float
 

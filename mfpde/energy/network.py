@@ -180,7 +180,7 @@ def _sharpness(sigma: Activation, domain: Domain, atoms: Atoms | None, angle: bo
     dimension = 2 if angle else domain.dimension - bias
     kinked = sigma.kink and (dimension > 1 or bias)
     width = sigma.pole / max(steepest, 1e-300)
-    return Sharpness(width, not bias, kinked, QUADRATURE_TOLERANCE.get(dimension, 1e-6))
+    return Sharpness(width, not (bias or sigma.everywhere), kinked, QUADRATURE_TOLERANCE.get(dimension, 1e-6))
 
 
 def _target(

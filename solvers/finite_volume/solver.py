@@ -17,7 +17,7 @@ from mfpde.solvers.kernels.transport import combine, embedded_gap
 _SAFETY = 0.9
 _ENERGY_ROUND_OFF = 2e-14
 _ENERGY_FLOOR = 1e-28
-_SMALLEST = 1e-13
+_SMALLEST = 1e-15
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Evaluation(NamedTuple):
 
 @dataclass(eq=False)
 class FiniteVolumeState:
-    """Cell averages and their rate at ``time``, the next step to try, the certificate of the last one, the largest energy met."""
+    """Cell averages and their rate at ``time``, the next step to try, the certificate of the last one, and the largest size
+    of the terms met, against which round-off is judged."""
 
     time: float
     rho: FloatArray
@@ -84,8 +85,9 @@ class FiniteVolumeFlow:
         self.terms = {name: term.on(self.grid) for name, term in problem.energy.terms.items()}
         self.initial = problem.initial
         self.tolerance = choices.tolerance
-        temperature = problem.energy.temperature
-        self.flux = choices.flux or (ScharfetterGummel(temperature) if temperature > 0.0 else LimitedUpwind())
+        self.temperature = problem.energy.temperature
+        noisy = self.temperature > 0.0
+        self.flux = choices.flux or (ScharfetterGummel(self.temperature) if noisy else LimitedUpwind())
         self.notes = (f"flux: {self.flux.description}",)
         self._xi = np.empty(self.grid.size)
         self._stages = np.empty((3, self.grid.size))
@@ -100,7 +102,7 @@ class FiniteVolumeFlow:
         now = self._evaluate(rho, rate)
         if not now.finite:
             raise StepFailed(Status.NOT_FINITE, "the energy or the velocity of the initial density is not finite")
-        return FiniteVolumeState(0.0, rho, rate, np.inf, now.outflow, 0.0, now.energy, now.dissipation, now.magnitude)
+        return FiniteVolumeState(0.0, rho, rate, np.inf, now.outflow, 0.0, now.energy, now.dissipation, self._round_off(rho, now.magnitude))
 
     def restore(self, values: dict[str, Any]) -> FiniteVolumeState:
         """The state with these field values."""
@@ -130,6 +132,12 @@ class FiniteVolumeFlow:
             energy, magnitude = energy + part, magnitude + abs(part)
         return Evaluation(energy, magnitude, *fill_rate(self.flux, self.grid, rho, self._xi, rate))
 
+    def _round_off(self, rho: FloatArray, magnitude: float) -> float:
+        """What round-off in the last evaluated ``rho`` may do to the energy: the terms' sizes, ∫|ξ|ρ and T∫ρ, in units of the last bit."""
+        np.abs(self._xi, out=self._xi)
+        mass = float(np.sum(rho)) * self.grid.cell_volume
+        return magnitude + float(np.dot(rho, self._xi)) * self.grid.cell_volume + self.temperature * mass
+
     def advance(self, state: FiniteVolumeState, until: float) -> FiniteVolumeState:
         """One accepted step: positive, within the tolerance, and not raising the energy; the state's arrays are reused."""
         left = until - state.time
@@ -158,7 +166,7 @@ class FiniteVolumeFlow:
             dt=dt,
             energy=now.energy,
             dissipation=now.dissipation,
-            magnitude=max(state.magnitude, now.magnitude),
+            magnitude=max(state.magnitude, self._round_off(state.rho, now.magnitude)),
         )
 
     def _attempt(self, rho: FloatArray, rate: FloatArray, dt: float) -> float:
