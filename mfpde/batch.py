@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from pathlib import Path
 from mfpde.case import CaseFile, InputError, load_case
 from mfpde.case.build import build_problem, build_solver, fingerprint, solver_error
 from mfpde.compare import Comparison, compare
+from mfpde.console import tell, warn
 from mfpde.energy import TwoLayer
-from mfpde.march import march
+from mfpde.march import Flow, march
 from mfpde.problem import Problem
 from mfpde.run import Status, StepFailed
-from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run
+from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run, remove_parts
 from mfpde.tables import comparison_table, run_line
 
 
@@ -76,6 +76,8 @@ def run_cases(paths: Sequence[Path], options: Options) -> list[Outcome]:
             if folders.count(folder) > 1:
                 raise InputError(f"{path}: several cases of this batch would write to {folder}; run them one by one")
             _run_case(path, folder, options, outcome)
+        except BrokenPipeError:
+            raise
         except (InputError, ResultError) as error:
             _fail(outcome, 2, "wrong input", str(error))
         except MemoryError:
@@ -91,7 +93,7 @@ def run_cases(paths: Sequence[Path], options: Options) -> list[Outcome]:
 
 def _fail(outcome: Outcome, code: int, words: str, message: str) -> None:
     outcome.code, outcome.words = code, words
-    print(f"mfpde: {message}", file=sys.stderr)
+    warn(message)
 
 
 def _folder(path: Path, options: Options, count: int) -> Path:
@@ -104,10 +106,10 @@ def _run_case(path: Path, folder: Path, options: Options, outcome: Outcome) -> N
     case = load_case(path, options.overrides)
     chosen = _chosen(case, options.only)
     problem = build_problem(case)
-    print(f"{case.table.title or path.stem}  ({path} → {folder}/)")
+    tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
     for name, term in problem.energy.terms.items():
         if isinstance(term, TwoLayer):
-            print(f"  {name}: {term.description}")
+            tell(f"  {name}: {term.description}")
     for number in chosen:
         status = _run_solver(case, problem, number, folder, options)
         if status is Status.INTERRUPTED:
@@ -129,8 +131,11 @@ def _run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opt
     label, mark = case.labels[number], fingerprint(case, number)
     result = folder / f"{label}.h5"
     if options.resume and finished_fingerprint(result) == mark:
-        print(f"  {label}: complete already")
+        remove_parts(result)
+        tell(f"  {label}: complete already")
         return Status.DONE
+    if options.resume and result.exists() and not result.with_suffix(".parts").exists():
+        tell(f"  {label}: the stored run is not of this case as it is now, or not complete; starting anew")
     try:
         flow = build_solver(case, number).prepare(problem)
     except ValueError as error:
@@ -148,28 +153,35 @@ def _run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opt
     recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds)
     bar = Bar(label, problem.save_at[-1])
     try:
-        status, message = march(flow, problem.save_at, recorder, bar)
-    except StepFailed as failure:
-        status, message = failure.status, str(failure)
-    except ValueError as error:
-        if isinstance(error, ResultError):
-            raise
-        raise solver_error(case, number, error) from error
+        status, message = _march(case, number, flow, problem, recorder, bar)
+        recorder.finish(status, message, flow.notes)
     finally:
         bar.close()
-    recorder.finish(status, message, flow.notes)
+        recorder.close()
     _announce(label, result, status, message)
     return status
 
 
+def _march(case: CaseFile, number: int, flow: Flow, problem: Problem, recorder: PartsRecorder, bar: Bar) -> tuple[Status, str]:
+    """March, taking a start that fails for the end of the run and a refusal of the start for wrong input."""
+    try:
+        return march(flow, problem.save_at, recorder, bar)
+    except StepFailed as failure:
+        return failure.status, str(failure)
+    except ResultError:
+        raise
+    except ValueError as error:
+        raise solver_error(case, number, error) from error
+
+
 def _announce(label: str, result: Path, status: Status, message: str) -> None:
     if status is Status.INTERRUPTED:
-        print(f"  {label}: {message}; go on with --resume", file=sys.stderr)
+        warn(f"{label}: {message}; go on with --resume")
         return
     stored = read_run(result)
-    print(f"  {label}: {run_line(stored)}")
+    tell(f"  {label}: {run_line(stored)}")
     if status is not Status.DONE:
-        print(f"mfpde: {label}: {status.name}: {message}; {status.value}", file=sys.stderr)
+        warn(f"{label}: {status.name}: {message}; {status.value}")
 
 
 def _evaluate(case: CaseFile, problem: Problem, folder: Path, options: Options, outcome: Outcome) -> None:
@@ -180,7 +192,7 @@ def _evaluate(case: CaseFile, problem: Problem, folder: Path, options: Options, 
         known = [run.label for run in runs]
         outcome.comparison = compare(runs, reference if reference in known else None)
         write_text(folder / "comparison.json", json.dumps(outcome.comparison.as_json(), indent=1))
-        print(comparison_table(outcome.comparison))
+        tell(comparison_table(outcome.comparison))
     if options.formats and runs:
         draw(runs, outcome.comparison, folder, options.formats, problem)
 
@@ -214,14 +226,17 @@ def draw(
             paths += [found] if found else []
             break
     names = sorted({path.stem for path in paths})
-    print(f"  figures: {', '.join(names)} ({', '.join(formats)}) in {folder}/")
+    tell(f"  figures: {', '.join(names)} ({', '.join(formats)}) in {folder}/")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def worst_code(outcomes: Sequence[Outcome]) -> int:

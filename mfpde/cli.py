@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfpde import __version__
+from mfpde.console import prepare, tell, warn
 
 if TYPE_CHECKING:
     from mfpde.storage import StoredRun
@@ -21,14 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 done, 2 wrong input, 3 a solver stopped early, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        prepare()
         code: int = options.command(options)
-        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("mfpde: interrupted", file=sys.stderr)
+        warn("interrupted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _say(f"{error.filename or 'output'}: {error.strerror or error}")
     return code
 
 
@@ -94,7 +95,7 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def _say(message: object) -> int:
-    print(f"mfpde: {message}", file=sys.stderr)
+    warn(message)
     return 2
 
 
@@ -130,7 +131,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     outcomes = run_cases(options.cases, chosen)
     if len(options.cases) > 1:
-        print("\n" + batch_table([(o.path, o.words, o.seconds, o.comparison) for o in outcomes]))
+        tell("\n" + batch_table([(o.path, o.words, o.seconds, o.comparison) for o in outcomes]))
     return worst_code(outcomes)
 
 
@@ -143,12 +144,12 @@ def _check(options: argparse.Namespace) -> int:
         problem = build_problem(case)
     except InputError as error:
         return _say(error)
-    print(f"{options.case}: good")
+    tell(f"{options.case}: good")
     for axis in problem.domain.axes:
-        print(f"  {axis.name} in [{axis.lower:g}, {axis.upper:g}]{' periodic' * axis.periodic}{' frozen' * axis.frozen}")
+        tell(f"  {axis.name} in [{axis.lower:g}, {axis.upper:g}]{' periodic' * axis.periodic}{' frozen' * axis.frozen}")
     for name, term in problem.energy.terms.items():
-        print(f"  {name}: {getattr(term, 'description', type(term).__name__.lower())}")
-    print(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
+        tell(f"  {name}: {getattr(term, 'description', type(term).__name__.lower())}")
+    tell(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
     return 0
 
 
@@ -162,7 +163,7 @@ def _compare(options: argparse.Namespace) -> int:
         comparison = compare(runs, options.reference)
     except (ResultError, ValueError) as error:
         return _say(error)
-    print(comparison_table(comparison))
+    tell(comparison_table(comparison))
     if options.output is not None:
         from mfpde.batch import draw, write_text
 
@@ -186,7 +187,7 @@ def _plot(options: argparse.Namespace) -> int:
             return _say(error)
         except OSError as error:
             return _say(f"{error.filename or options.output}: {error.strerror or error}")
-        print("\n".join(str(p) for p in paths))
+        tell("\n".join(str(p) for p in paths))
     return 0
 
 
@@ -195,7 +196,7 @@ def _info(options: argparse.Namespace) -> int:
     from mfpde.tables import info_text
 
     try:
-        print(info_text(_read(options.run, empty=True)))
+        tell(info_text(_read(options.run, empty=True)))
     except ResultError as error:
         return _say(error)
     return 0
@@ -205,8 +206,8 @@ def _cases(options: argparse.Namespace) -> int:
     from mfpde.shipped import ShippedError, copy_case, describe_cases
 
     try:
-        print("\n".join(describe_cases() if options.name is None else copy_case(options.name, options.output)))
-    except (ShippedError, OSError) as error:
+        tell("\n".join(describe_cases() if options.name is None else copy_case(options.name, options.output)))
+    except ShippedError as error:
         return _say(error)
     return 0
 
@@ -214,7 +215,7 @@ def _cases(options: argparse.Namespace) -> int:
 def _schema(options: argparse.Namespace) -> int:
     from mfpde.case.schema import json_schema
 
-    print(json.dumps(json_schema(), indent=1))
+    tell(json.dumps(json_schema(), indent=1))
     return 0
 
 

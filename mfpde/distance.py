@@ -141,7 +141,7 @@ def _by_pot(first: Measure, second: Measure, domain: Domain, order: int, support
     squared = np.sum(gap * gap, axis=-1)
     cost = squared if order == 2 else np.sqrt(squared)
     value = ot.emd2(mass / np.sum(mass), mass2 / np.sum(mass2), cost, numItermax=2_000_000)
-    return Distance(float(max(value, 0.0)) ** (1.0 / order), floor + floor2, f"POT on {len(mass)} × {len(mass2)} atoms")
+    return Distance(float(max(value, 0.0)) ** (1.0 / order), floor + floor2, f"by transport of {len(mass)} onto {len(mass2)} atoms")
 
 
 def _coarsened(measure: Measure, domain: Domain, support: int) -> tuple[FloatArray, FloatArray, float]:

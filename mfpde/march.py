@@ -17,6 +17,8 @@ import numpy as np
 from mfpde.measure import Measure
 from mfpde.run import Certificate, Run, Status, StepFailed, StepRecord
 
+_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class State(Protocol):
     """A plain dataclass value."""
@@ -132,8 +134,9 @@ def state_values(state: State) -> dict[str, Any]:
 def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Progress | None = None) -> tuple[Status, str]:
     """Run ``flow`` through the times ``save_at`` into ``recorder``; returns how it ended and why.
 
-    SIGINT and SIGTERM end the run after the step under way, with a checkpoint; a second SIGINT ends it at once. Checkpoints fall
-    between steps and do not change them, so a resumed run makes the same steps to the same bits.
+    SIGINT, SIGTERM and SIGHUP end the run after the step under way; a second SIGINT ends it at once. However the march ends, the last
+    thing that it does is a checkpoint. Checkpoints fall between steps and do not change them, so a resumed run makes the same steps
+    to the same bits.
     """
     with _interruption() as stopped:
         found = recorder.resume()
@@ -141,12 +144,10 @@ def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Pr
         if found is None:
             recorder.step(flow.record(state))
         done, steps = (0 if found is None else found[1]), 0
+        status, message = Status.DONE, ""
         try:
             for target in save_at[done:]:
-                while state.time < target:
-                    if stopped:
-                        recorder.checkpoint(state_values(state))
-                        return Status.INTERRUPTED, f"stopped at time {state.time:.6g}"
+                while state.time < target and not stopped:
                     if recorder.due:
                         recorder.checkpoint(state_values(state))
                     state = flow.advance(state, target)
@@ -154,15 +155,21 @@ def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Pr
                     recorder.step(flow.record(state))
                     if progress is not None:
                         progress.at(state.time, steps)
-                recorder.frame(Frame(target, flow.measure(state), flow.energies(state)))
+                if state.time >= target:
+                    recorder.frame(Frame(target, flow.measure(state), flow.energies(state)))
+                if stopped:
+                    break
         except StepFailed as failure:
-            return failure.status, str(failure)
-        return Status.DONE, ""
+            status, message = failure.status, str(failure)
+        if stopped and status is Status.DONE:
+            status, message = Status.INTERRUPTED, f"stopped at time {state.time:.6g}"
+        recorder.checkpoint(state_values(state))
+        return status, message
 
 
 @contextmanager
 def _interruption() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list (empty: go on) while inside; only possible in the main thread."""
+    """Collect SIGINT, SIGTERM and SIGHUP in a list (empty: go on) while inside; only possible in the main thread."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -173,7 +180,7 @@ def _interruption() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in _ENDING}
     try:
         yield received
     finally:

@@ -20,6 +20,14 @@ def cases_folder() -> Path:
     raise ShippedError("the shipped cases are missing from this installation")
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a shipped case has this name."""
+    try:
+        return name.removesuffix(".toml") in [path.stem for path in cases_folder().glob("*.toml")]
+    except ShippedError:
+        return False
+
+
 def describe_cases() -> list[str]:
     """One line a case: its name and title."""
     paths = sorted(cases_folder().glob("*.toml"))
@@ -31,8 +39,8 @@ def copy_case(name: str, folder: Path) -> list[str]:
     """Copy a case and the data files that it names; returns the paths written. Raises ShippedError."""
     source = cases_folder() / f"{name.removesuffix('.toml')}.toml"
     names = sorted(path.stem for path in cases_folder().glob("*.toml"))
-    if source.stem not in names:
-        close = difflib.get_close_matches(source.stem, names, n=1)
+    if name.removesuffix(".toml") not in names:
+        close = difflib.get_close_matches(name, names, n=1)
         hint = f' (did you mean "{close[0]}"?)' if close else ""
         raise ShippedError(f'no shipped case is called "{name}"; there are {", ".join(names)}{hint}')
     text = source.read_text(encoding="utf-8")

@@ -4,7 +4,9 @@ The only module that imports h5py. Every file is written under another name, syn
 killed run leaves the last checkpoint whole and no half-written result under its final name.
 """
 
+import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -31,6 +33,7 @@ from mfpde.run import STEP_FIELDS, Certificate, Run, Status, StepRecord
 
 CHECKPOINT_SECONDS = 10.0
 _FORMAT = 1
+_IN_MEMORY = 1 << 28
 
 
 class ResultError(ValueError):
@@ -107,15 +110,11 @@ def read_run(path: Path | str) -> StoredRun:
         names = [name for name in json.loads(attributes["terms"]) if isinstance(name, str)]
         energy = {name: _numbers(file[f"energy_{name}"], times.shape) for name in names}
         rows = np.stack([_numbers(file["steps"][name]) for name in STEP_FIELDS], axis=1)
-        run = Run(
-            times,
-            _read_measures(file, domain, len(times)),
-            energy,
-            Certificate(rows),
-            status,
-            attributes["message"],
-            tuple(json.loads(attributes["notes"])),
-        )
+        notes = tuple(str(note) for note in json.loads(attributes["notes"]))
+        attributes["wall_seconds"] = float(attributes["wall_seconds"])
+        attributes |= {name: str(attributes.get(name, "")) for name in ("title", "label", "solver", "message", "fingerprint")}
+        measures = _read_measures(file, domain, len(times))
+        run = Run(times, measures, energy, Certificate(rows), status, attributes["message"], notes)
     return StoredRun(path, domain, run, attributes)
 
 
@@ -149,15 +148,19 @@ class PartsRecorder:
     frames: list[Frame] = field(default_factory=list)
     rows: list[tuple[float, ...]] = field(default_factory=list)
     _lock: BinaryIO | None = None
-    _parts: int = 0
+    _digests: list[str] = field(default_factory=list)
     _kept: int = 0
     _elapsed: float = 0.0
     _since: float = field(default_factory=time.monotonic)
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        if self.result.is_dir():
+            raise ResultError(f"{self.result}: is a folder, so the result cannot be written there")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.folder)
+        for left in (*self.folder.glob(".*.tmp"), *self.result.parent.glob(f".{self.result.name}.*.tmp")):
+            left.unlink(missing_ok=True)
 
     @property
     def folder(self) -> Path:
@@ -178,16 +181,20 @@ class PartsRecorder:
         if not checkpoint.exists():
             return None
         with _guarded(checkpoint), h5py.File(checkpoint, "r") as file:
-            attributes = {name: _plain(value) for name, value in file.attrs.items()}
-            if attributes["fingerprint"] != self.label.fingerprint:
-                raise ResultError(f"{checkpoint}: belongs to another problem or solver, since the case was changed; run without --resume")
-            values = {name: _plain(item[()]) for name, item in file.items()} | json.loads(attributes["scalars"])
-            self._parts, self._kept = int(attributes["parts"]), int(attributes["frames"])
-            self._elapsed = float(attributes["elapsed"])
-        missing = [k for k in range(self._parts) if not self._part(k).exists()]
-        if missing:
-            raise ResultError(f"{self._part(missing[0])}: is missing, so the run cannot be resumed; run without --resume")
-        return values, self._kept
+            text = file["header"].asstr()[()]
+            arrays = {name: item[()] for name, item in file.items() if name != "header"}
+            if file.attrs["digest"] != _state_digest(text, arrays):
+                raise ResultError(f"{checkpoint}: is damaged; run without --resume")
+            header = json.loads(text)
+        if header["fingerprint"] != self.label.fingerprint or header["mfpde_version"] != __version__:
+            raise ResultError(
+                f"{checkpoint}: belongs to another problem, solver or version of mfpde, so it cannot be resumed; run without --resume"
+            )
+        self._digests, self._kept, self._elapsed = header["parts"], header["frames"], header["elapsed"]
+        for number, digest in enumerate(self._digests):
+            if _file_digest(self._part(number)) != digest:
+                raise ResultError(f"{self._part(number)}: is missing or damaged; run without --resume")
+        return arrays | header["scalars"], self._kept
 
     def step(self, record: StepRecord) -> None:
         """Keep the certificate of a step."""
@@ -200,20 +207,24 @@ class PartsRecorder:
     def checkpoint(self, values: dict[str, Any]) -> None:
         """Write what came since the last checkpoint as a part, then the checkpoint that counts it in."""
         chunk = _Chunk(self.frames, np.array(self.rows, dtype=float).reshape(-1, len(STEP_FIELDS)))
-        _publish(self._part(self._parts), lambda file: _write_chunk(file, chunk))
-        self._parts, self._kept = self._parts + 1, self._kept + len(self.frames)
+        size = _frame_bytes(chunk.frames) + chunk.rows.nbytes
+        self._digests.append(_publish(self._part(len(self._digests)), lambda file: _write_chunk(file, chunk), size))
+        self._kept += len(self.frames)
         self.frames, self.rows = [], []
-        _publish(self.folder / "checkpoint.h5", lambda file: self._write_state(file, values))
+        _publish(self.folder / "checkpoint.h5", lambda file: self._write_state(file, values), 0)
         self._since = time.monotonic()
 
     def finish(self, status: Status, message: str, notes: tuple[str, ...]) -> None:
         """Merge everything into the result and remove the parts; an interrupted run keeps them instead."""
         if status is not Status.INTERRUPTED:
             last = _Chunk(self.frames, np.array(self.rows, dtype=float).reshape(-1, len(STEP_FIELDS)))
-            chunks = [*(self._read_part(k) for k in range(self._parts)), last]
+            chunks = [*(self._read_part(k) for k in range(len(self._digests))), last]
             _write_result(self.result, chunks, self.domain, self.label, status, message, notes, self._wall())
-            self._release()
             shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; what was not checkpointed is dropped."""
         self._release()
 
     def _release(self) -> None:
@@ -239,11 +250,18 @@ class PartsRecorder:
 
     def _write_state(self, file: h5py.File, values: dict[str, Any]) -> None:
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        header = {
+            "fingerprint": self.label.fingerprint,
+            "mfpde_version": __version__,
+            "parts": self._digests,
+            "frames": self._kept,
+            "elapsed": self._wall(),
+            "scalars": {name: value for name, value in values.items() if name not in arrays},
+        }
         for name, value in arrays.items():
             file.create_dataset(name, data=value)
-        file.attrs["scalars"] = json.dumps({name: value for name, value in values.items() if name not in arrays})
-        file.attrs["fingerprint"] = self.label.fingerprint
-        file.attrs["parts"], file.attrs["frames"], file.attrs["elapsed"] = self._parts, self._kept, self._wall()
+        file.create_dataset("header", data=json.dumps(header))
+        file.attrs["digest"] = _state_digest(json.dumps(header), arrays)
 
     def _read_part(self, number: int) -> _Chunk:
         path = self._part(number)
@@ -253,6 +271,16 @@ class PartsRecorder:
             energies = [{name: float(file[f"energy_{name}"][k]) for name in names} for k in range(len(measures))]
             frames = [Frame(float(t), m, e) for t, m, e in zip(file["time"][:], measures, energies, strict=True)]
             return _Chunk(frames, file["rows"][:])
+
+
+def remove_parts(result: Path) -> None:
+    """Remove what a killed process left beside its finished result, unless a process is at work there. Raises ResultError."""
+    folder = result.with_suffix(".parts")
+    if folder.is_dir():
+        lock = _lock(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            lock.close()
 
 
 def finished_fingerprint(path: Path) -> str | None:
@@ -270,32 +298,85 @@ def _lock(folder: Path) -> BinaryIO | None:
         import fcntl
     except ImportError:
         return None
-    handle = (folder / "lock").open("wb")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    path = folder / "lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = path.open("wb")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            message = f"{folder}: another mfpde process is writing this run; wait for it or choose another --output"
+            raise ResultError(message) from error
+        if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+            return handle
         handle.close()
-        raise ResultError(f"{folder}: another mfpde process is writing this run; wait for it or choose another --output") from error
-    return handle
 
 
-def _publish(path: Path, fill: Callable[[h5py.File], None]) -> None:
-    """Write an HDF5 file beside ``path``, synchronise it and rename it into place."""
+def _publish(path: Path, fill: Callable[[h5py.File], None], size: int) -> str:
+    """Write an HDF5 file of about ``size`` bytes beside ``path``, synchronise it, rename it into place; returns its SHA-256.
+
+    It is composed in memory unless it is large, since a disk that fills up inside the HDF5 library ends the process.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w", libver="earliest") as file:
-            fill(file)
+        if size > _IN_MEMORY:
+            _require_space(path, size)
+            with h5py.File(temporary, "w", libver="earliest") as file:
+                fill(file)
+        else:
+            buffer = io.BytesIO()
+            with h5py.File(buffer, "w", libver="earliest") as file:
+                fill(file)
+            temporary.write_bytes(buffer.getbuffer())
+        digest = _file_digest(temporary)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    _synchronise_folder(path.parent)
+    return digest
+
+
+def _require_space(path: Path, size: int) -> None:
+    if shutil.disk_usage(path.parent).free < 1.1 * size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _synchronise_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _file_digest(path: Path) -> str:
+    """SHA-256 of a file, empty if there is none."""
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _state_digest(header: str, arrays: dict[str, Any]) -> str:
+    """SHA-256 of a checkpoint's header and arrays with their types and shapes."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _frame_bytes(frames: list[Frame]) -> int:
+    return len(frames) * sum(values.nbytes for values in _measure_arrays(frames[0].measure).values()) if frames else 0
 
 
 @contextmanager
@@ -308,7 +389,7 @@ def _guarded(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ResultError(f"{path}: no such file") from error
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "not an HDF5 file" if "signature" in str(error) else str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ResultError(f"{path}: not a whole mfpde result ({reason})") from error
 
 
@@ -346,11 +427,15 @@ def _read_measures(file: h5py.File, domain: Domain, count: int) -> list[Measure]
         values = _numbers(file["density"])
         if values.shape[0] != count or values.ndim != domain.dimension + 1:
             raise ValueError(f"/density has shape {values.shape}, which does not fit {count} times and {domain.dimension} axes")
+        if not np.isfinite(values).all():
+            raise ValueError("/density holds values that are not finite")
         grid = Grid(domain, tuple(int(n) for n in values.shape[1:]))
         return [Density(grid, frame) for frame in values]
     if not count:
         return []
     positions, weights = _numbers(file["position"]), _numbers(file["weight"])
+    if not (np.isfinite(positions).all() and np.isfinite(weights).all()):
+        raise ValueError("/position or /weight holds values that are not finite")
     if positions.shape != (count, len(weights), domain.dimension):
         raise ValueError(f"/position has shape {positions.shape}, expected {(count, len(weights), domain.dimension)}")
     return [Particles(points, weights) for points in positions]
@@ -381,7 +466,7 @@ def _write_result(
         file.attrs["wall_seconds"], file.attrs["format"] = wall_seconds, _FORMAT
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    _publish(path, fill)
+    _publish(path, fill, _frame_bytes(frames) + rows.nbytes)
 
 
 def _axis_fields(axis: Axis) -> dict[str, Any]:

@@ -29,12 +29,19 @@ def run_line(stored: StoredRun) -> str:
     """Status, steps, time and the certificate of a run in one line."""
     run, steps = stored.run, stored.run.certificate
     seconds = float(stored.attributes.get("wall_seconds", 0.0))
-    words = [f"{run.status.name}, {max(len(steps) - 1, 0)} steps, {seconds:.2f} s", *run.notes]
-    if len(steps):
-        rise = steps.energy_rise()
-        energy = "" if math.isnan(rise) else ", energy never rises" if rise <= 1e-12 else f", energy rises by {rise:.1e}"
-        words.append(f"mass drift {steps.mass_drift():.0e}, minimum {np.min(steps['minimum']):.2g}{energy}")
-    return "; ".join(words)
+    words = f"{run.status.name}, {max(len(steps) - 1, 0)} steps, {seconds:.2f} s"
+    if not len(steps):
+        return words
+    rise = steps.energy_rise()
+    energy = "" if math.isnan(rise) else ", energy never rises" if rise <= 1e-12 else f", energy rises by {rise:.1e}"
+    least = f", least density {np.min(steps['minimum']):.2g}" if _is_density(stored) else ""
+    return f"{words}; mass drift {steps.mass_drift():.0e}{least}{energy}"
+
+
+def _is_density(stored: StoredRun) -> bool:
+    from mfpde.measure import Density
+
+    return bool(stored.run.measures) and isinstance(stored.run.final, Density)
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -50,7 +57,14 @@ def _pair_table(pair: Pair, comparison: Comparison) -> str:
         losses = [number(pair.loss[k], 6), number(pair.reference_loss[k], 6), number(pair.relative_loss_gap[k], 3)]
         rows.append([number(pair.times[k]), number(pair.distance[k]), *([number(pair.floor[k], 2)] if floor else []), *losses])
     terms = " + ".join(comparison.terms) or "no common term"
-    return f"  {pair.label} against {comparison.reference} (W2 by {pair.method}; loss = {terms})\n" + grid_text(header, rows, "    ")
+    head = f"  {pair.label} against {comparison.reference} (W2 {pair.method}; loss = {terms})\n"
+    return head + grid_text(header, rows, "    ") + _unresolved(pair)
+
+
+def _unresolved(pair: Pair) -> str:
+    """A line that says where W₂ cannot be told from what its method may have moved."""
+    count = int(np.sum((pair.floor > 0.0) & (pair.distance <= pair.floor)))
+    return f"\n    W2 is not resolved (at or below its floor) at {count} of {len(pair.times)} times" if count else ""
 
 
 def batch_table(rows: Sequence[tuple[Path, str, float, Comparison | None]]) -> str:
@@ -77,7 +91,8 @@ def info_text(stored: StoredRun) -> str:
         ("status", f"{run.status.name}: {run.message or run.status.value}"),
         ("domain", axes),
         ("measure", _measure(stored)),
-        ("seed", str(attributes.get("seed"))),
+        ("seed", str(attributes.get("seed")) if attributes.get("seed", -1) != -1 else "none"),
+        ("scheme", "; ".join(run.notes)),
         ("run", run_line(stored)),
         ("made", f"{attributes.get('created')} by mfpde {attributes.get('mfpde_version')}"),
         ("case", f"sha256 {attributes.get('case_sha256')}"),

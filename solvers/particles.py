@@ -84,7 +84,8 @@ class DeterministicFlow:
         self.problem, self.tolerance = problem, tolerance
         self.weights, self._initial = atoms.weights, atoms.points
         self.domain = problem.domain
-        self.notes = ("Dormand–Prince 8(5,3), outward normal velocity removed at walls",)
+        walls = ", outward normal velocity removed at walls" if not (self.domain.periodic | self.domain.frozen).all() else ""
+        self.notes = (f"Dormand–Prince 8(5,3){walls}",)
 
     def start(self) -> ParticleState:
         """The initial atoms."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import FloatArray, physical_memory
 from mfpde.case import schema
 from mfpde.case.errors import CaseError, Key, shown
 from mfpde.case.expression import Expression, ExpressionError, parse
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _RESERVED = ("time", "density", "position", "weight", "energy", "mass", "minimum", "steps", "step", "particle", "coordinate")
 _CHECK_CELLS = {1: 512, 2: 64, 3: 24}
 _MOST_CELLS = 20_000_000
+_BYTES_OF_AN_ATOM = 8 * 40
 _LAWS: dict[str, Callable[[float], InputLaw]] = {"normal": Normal, "uniform": Uniform, "circle": Circle}
 
 
@@ -140,14 +141,21 @@ def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
     for number, solver in enumerate(table.solver):
         if isinstance(solver, schema.FiniteVolumeSolver):
             _check_cells(solver.cells, domain, ("solver", number, "cells"))
-        elif noisy and solver.step is None:
-            key = ("solver", number)
-            raise CaseError(key, "particles with an entropy term need `step`, the largest Euler–Maruyama step, e.g. step = 0.01")
-        elif table.initial.density is not None and solver.count is None:
-            raise CaseError(("solver", number), "the key `count` is missing: the initial measure is a density, so atoms are drawn from it")
-        elif table.initial.atoms is not None and solver.count not in (None, len(table.initial.atoms)):
-            known = len(table.initial.atoms)
-            raise CaseError(("solver", number, "count"), f"got {solver.count}; leave it out: the {known} initial atoms are the particles")
+        else:
+            _check_particles(solver, table.initial, domain, noisy, ("solver", number))
+
+
+def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, key: Key) -> None:
+    count, atoms = solver.count or 0, initial.atoms
+    needed = count * domain.dimension * _BYTES_OF_AN_ATOM
+    if needed > physical_memory():
+        raise CaseError((*key, "count"), f"{count} particles need about {needed >> 30} GB, more than there is")
+    if noisy and solver.step is None:
+        raise CaseError(key, "particles with an entropy term need `step`, the largest Euler–Maruyama step, e.g. step = 0.01")
+    if atoms is None and not count:
+        raise CaseError(key, "the key `count` is missing: the initial measure is a density, so atoms are drawn from it")
+    if atoms is not None and count not in (0, len(atoms)):
+        raise CaseError((*key, "count"), f"got {count}; leave it out: the {len(atoms)} initial atoms are the particles")
 
 
 def _check_cells(cells: list[int], domain: Domain, key: Key) -> None:
@@ -210,6 +218,8 @@ def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: 
     teacher = data if data is not None else _teacher(table.teacher, domain, (*key, "teacher"))
     try:
         return two_layer(domain, table.activation, law, teacher, angle=angle, bias=table.bias, tolerance=table.tolerance)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise CaseError(key, f"the numbers are too large or too small for the arithmetic ({error})") from error
     except ValueError as error:
         raise CaseError(key, str(error)) from error
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from mfpde.case import schema
 from mfpde.case.errors import CaseError, Key, key_name, nearest, shown
 
-_LARGEST_FILE = 20_000_000
+_LARGEST_FILE = 5_000_000
+_DEEPEST_KEY = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
     text = _read(path)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from error
     try:
         for override in overrides:
@@ -53,13 +54,27 @@ def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is not a regular file")
         if path.stat().st_size > _LARGEST_FILE:
             raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes, which is no case file")
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no such file{_shipped_hint(path)}") from error
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: cannot be read as text: {error}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if "=" in line and line.partition("=")[0].count(".") > _DEEPEST_KEY:
+            raise InputError(f"{path}:{number}: a key of more than {_DEEPEST_KEY} parts")
+    return text
+
+
+def _shipped_hint(path: Path) -> str:
+    from mfpde.shipped import is_shipped
+
+    return f"; `mfpde cases {path.name}` copies the shipped case of this name here" if is_shipped(path.name) else ""
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -88,15 +103,15 @@ def _index(place: Any, part: str, override: str) -> Any:
         return names.index(part)
     if part.isdecimal() and int(part) < len(place):
         return int(part)
-    known = ", ".join([f"0 … {len(place) - 1}", *(str(name) for name in names if name)])
-    raise CaseError((), f'--set {override}: "{part}" is not in the list; it has {known}')
+    known = ", ".join([*(str(name) for name in names if name), *(str(k) for k in range(len(place)))][:12])
+    raise CaseError((), f'--set {override}: "{part}" is none of the elements; name one of {known} before the key')
 
 
 def _toml_value(text: str) -> Any:
     """A TOML value; what is not one is taken as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError, RecursionError):
+    except (ValueError, KeyError, RecursionError):
         return text
 
 

@@ -4,11 +4,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-Positive = Annotated[float, Field(gt=0.0)]
+_MOST = 1e30
+Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+Positive = Annotated[float, Field(ge=1e-30, le=_MOST)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
-Row = Annotated[list[float], Field(min_length=1, max_length=16)]
+Row = Annotated[list[Number], Field(min_length=1, max_length=16)]
 ActivationName = Literal[
     "tanh",
     "erf",
@@ -40,8 +42,8 @@ def _exactly_one(table: BaseModel, *names: str) -> None:
 class AxisTable(Table):
     """One coordinate of the domain."""
 
-    lower: float = Field(description="lower end")
-    upper: float = Field(description="upper end")
+    lower: Number = Field(description="lower end")
+    upper: Number = Field(description="upper end")
     periodic: bool = Field(False, description="a circle instead of no-flux walls")
     frozen: bool = Field(False, description="nothing moves along this axis")
 
@@ -93,7 +95,7 @@ class Teacher(Table):
     """What the network is to learn: neurons with weights, a density of neurons, or a column of the data."""
 
     neurons: list[Row] | None = Field(None, min_length=1, max_length=100_000)
-    weights: list[float] | None = Field(None, description="default: equal, of sum one")
+    weights: list[Number] | None = Field(None, description="default: equal, of sum one")
     density: Text | None = Field(None, description="expression in the axis names; normalised by the program")
     column: Text | None = Field(None, description="a column of the CSV file of the inputs")
 
@@ -155,7 +157,7 @@ class Initial(Table):
 class Time(Table):
     """The times to save: a list, or ``count`` equidistant ones from 0 to ``end``."""
 
-    save: list[Annotated[float, Field(ge=0.0)]] | None = Field(None, min_length=1, max_length=1_000_000)
+    save: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, max_length=1_000_000)
     end: Positive | None = None
     count: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
 

@@ -9,6 +9,8 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.case.errors import nearest, shown
 
+_LARGEST_FILE = 500_000_000
+
 
 class TableError(ValueError):
     """A table that cannot be used; the message names file, row and column."""
@@ -20,11 +22,15 @@ def read_columns(path: Path, names: list[str]) -> FloatArray:
     Raises TableError for a missing file, header or column, cells that are not finite numbers, and a table without rows.
     """
     try:
+        if path.exists() and not (path.is_file() and path.stat().st_size <= _LARGEST_FILE):
+            raise TableError(f"{path}: is not a regular file of at most {_LARGEST_FILE} bytes")
         with path.open(newline="", encoding="utf-8-sig") as handle:
             numbered = [(k, line) for k, line in enumerate(handle, start=1) if line.strip() and not line.lstrip().startswith("#")]
     except FileNotFoundError as error:
         raise TableError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, TableError):
+            raise
         raise TableError(f"{path}: cannot be read as text: {error}") from error
     if len(numbered) < 2:
         raise TableError(f"{path}: needs a header and at least one row")
@@ -65,4 +71,6 @@ def _number(path: Path, line: int, row: list[str], header: list[str], column: in
         raise TableError(f'{path}:{line}: column "{header[column]}" holds {shown(row[column])}, which is not a number') from error
     if not math.isfinite(value):
         raise TableError(f'{path}:{line}: column "{header[column]}" holds {row[column].strip()}; remove or fill rows that are not finite')
+    if abs(value) > 1e30:
+        raise TableError(f'{path}:{line}: column "{header[column]}" holds {row[column].strip()}; numbers are accepted up to 1e30')
     return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import FloatArray, physical_memory
 from mfpde.domain import Domain, Grid
 from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.features import (
@@ -63,6 +63,9 @@ class TwoLayer:
 
     def on(self, grid: Grid) -> "GridTwoLayer":
         """The features at the cell centres; replaced by an equal triangular factor when there are more features than cells."""
+        if self.features.rank * grid.size * 8 > physical_memory():
+            needed = self.features.rank * grid.size * 8 >> 30
+            raise ValueError(f"{grid.size} cells with {self.features.rank} features need {needed} GB, more than there is; use fewer cells")
         matrix, target, constant = self.features.evaluate(grid.centers), self.target, self.constant
         if len(matrix) > grid.size:
             basis, matrix = np.linalg.qr(matrix)

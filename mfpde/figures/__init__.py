@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito and of viridis; runs also differ in line styl
 Nothing is cut without a note in the figure, and equal data give equal files.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,5 +92,12 @@ def _save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{form}") for form in formats]
     for path, form in zip(paths, formats, strict=True):
         dpi = 150 if form == "png" else 300
-        figure.savefig(path, format=form, dpi=dpi, metadata=_METADATA[form], bbox_inches=box)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            figure.savefig(temporary, format=form, dpi=dpi, metadata=_METADATA[form], bbox_inches=box)
+            temporary.replace(path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        finally:
+            temporary.unlink(missing_ok=True)
     return paths
