@@ -106,3 +106,18 @@ def test_frozen_coordinates_are_compared_slice_by_slice():
 def test_measures_of_different_mass_are_refused():
     with pytest.raises(ValueError, match="different masses"):
         wasserstein(atoms([0.0], [1.0]), atoms([0.0], [0.5]), line())
+
+
+def test_frozen_cells_of_two_grids_are_matched_by_their_common_cells():
+    domain = Domain((Axis("x", 0.0, 1.0), Axis("u", 0.0, 1.0, frozen=True), Axis("v", 0.0, 1.0, frozen=True)))
+    function = DensityFunction(lambda p: 1 + p[:, 1] * p[:, 2], domain)
+    found = wasserstein(function.on(Grid(domain, (16, 4, 6))), function.on(Grid(domain, (16, 8, 3))), domain)
+    assert found.value == pytest.approx(0.0, abs=1e-12)
+    assert found.floor == 0.0
+
+
+def test_mass_without_a_partner_in_its_slice_shows_in_the_floor():
+    domain = Domain((Axis("x", 0.0, 1.0), Axis("depth", 0.0, 1.0, frozen=True)))
+    found = wasserstein(atoms([[0.0, 0.2]]), atoms([[1.0, 0.7]]), domain)
+    assert found.floor == pytest.approx(np.sqrt(2))
+    assert "unmatched" in found.method

@@ -169,3 +169,21 @@ def test_a_potential_that_is_not_finite_on_the_grid_is_refused():
 def test_an_unknown_activation_names_the_known_ones():
     with pytest.raises(ValueError, match="tanh, erf"):
         network(line(), "swish")
+
+
+@pytest.mark.parametrize("activation", ["cos", "tanh", "gaussian"])
+def test_steep_neurons_and_wide_inputs_are_resolved(activation):
+    domain = line(-20.0, 20.0)
+    term = two_layer(domain, activation, Uniform(4.0), Particles(np.array([[7.0], [-3.0]]), np.array([1.3, -0.9])))
+    at = np.concatenate([np.linspace(-20, 20, 9), np.linspace(-0.2, 0.2, 8)])
+    nodes, weights = np.polynomial.legendre.leggauss(2000)
+    values = ACTIVATIONS[activation].value(4.0 * np.outer(nodes, at))
+    exact = (values * 0.5 * weights[:, None]).T @ values
+    features = term.features.evaluate(at[:, None])
+    assert features.T @ features == pytest.approx(exact, abs=1e-9)
+
+
+def test_the_stated_quadrature_error_is_honest_where_a_kink_moves():
+    term = two_layer(box(2, -3.0, 3.0), "softsign", Circle(), cloud(2, 2))
+    stated = float(term.description.rsplit(" ", 1)[1])
+    assert 1e-10 < stated < 1e-6

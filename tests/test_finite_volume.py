@@ -217,3 +217,21 @@ def test_an_energy_that_overflows_ends_in_a_status():
     assert run.status in (Status.NOT_FINITE, Status.STEP_TOO_SMALL)
     assert len(run.measures) == 1
     assert run.message
+
+
+def test_a_density_near_equilibrium_neither_stalls_nor_loses_mass():
+    domain = line(0.0, 1.0)
+    start = DensityFunction(lambda p: 1 + 1e-6 * np.cos(np.pi * p[:, 0]), domain)
+    run = FiniteVolume((32,)).solve(Problem(alone(Entropy(1.0)), domain, start, (0.0, 1.0)))
+    assert_certified(run)
+    assert len(run.certificate) < 3000
+    assert run.certificate.mass_drift() < 1e-14
+
+
+@pytest.mark.parametrize("temperature", [1e-8, 1e-3, 1e3])
+def test_any_temperature_keeps_the_certificates(temperature):
+    domain = line(-2.0, 2.0)
+    energy = EnergySum({"network": network(domain), "entropy": Entropy(temperature)})
+    end = 2.0 if temperature < 1 else 1e-3
+    run = FiniteVolume((60,)).solve(Problem(energy, domain, DensityFunction(bump(0.4), domain), (0.0, end)))
+    assert_certified(run)
