@@ -24,7 +24,7 @@ from mfpde.march import march
 from mfpde.storage import Label, PartsRecorder, ResultError
 
 KINDS = ("finite_volume", "particles", "noisy")
-SHORT, LONG = 12.0, 120.0
+SHORT, LONG = 10.0, 120.0
 EPHEMERAL = {"created", "wall_seconds", "git_commit"}
 
 _CASE = """
@@ -48,7 +48,7 @@ _NETWORK = '[[energy]]\nkind = "two_layer"\nactivation = "tanh"\nteacher = { neu
 _WELL = '[[energy]]\nkind = "potential"\ndensity = "theta**2/2"\n'
 _NOISE = '[[energy]]\nkind = "entropy"\ntemperature = 0.05\n'
 _SLOW = {
-    "finite_volume": 'kind = "finite_volume"\ncells = [640]',
+    "finite_volume": 'kind = "finite_volume"\ncells = [960]',
     "particles": 'kind = "particles"\ncount = 1000\nseed = 3',
     "noisy": 'kind = "particles"\ncount = 200\nseed = 3\nstep = 0.002',
 }
@@ -149,7 +149,7 @@ def kill_often(case: Path, expected: dict[str, Any], folder: Path, kills: int, s
         process = launch(case, folder, "--resume", "--checkpoint", chance.choice(["0", "0.01", "0.05"]))
         if chance.random() < 0.8:
             wait_for_solver(process)
-        time.sleep(chance.uniform(0.0, 0.5))
+        time.sleep(chance.uniform(0.0, 0.4))
         process.kill()
         said = process.communicate()
         done += process.returncode == -signal.SIGKILL
@@ -176,21 +176,21 @@ def test_many_kills_resume_to_the_same_bits(kind: str, reference: Callable[[str,
 def test_signals_end_a_run_within_a_second(kind: str, reference: Callable[[str, float], Reference], tmp_path: Path) -> None:
     case, expected = reference(kind, SHORT)
     checkpoint = tmp_path / "run.parts" / "checkpoint.h5"
-    chance = random.Random(7)
+    chance = random.Random(KINDS.index(kind))
     for number in (signal.SIGINT, signal.SIGTERM):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-        process = launch(case, tmp_path, "--resume", "--checkpoint", "0.1")
+        process = launch(case, tmp_path, "--resume", "--checkpoint", "0.05")
         wait_for_checkpoint(process, checkpoint, before)
-        time.sleep(chance.uniform(0.0, 0.1))
+        time.sleep(chance.uniform(0.0, 0.05))
         sent = time.monotonic()
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
-        assert time.monotonic() - sent < 1.0
+        assert time.monotonic() - sent < max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # longer on a machine that is overloaded
         assert process.returncode == 130, errors
         stopped = re.search(r"stopped at time ([0-9.e+-]+); go on with --resume", errors)
         assert stopped is not None, errors
         with h5py.File(checkpoint, "r") as file:
-            assert f"{json.loads(file.attrs['scalars'])['time']:.6g}" == stopped[1]
+            assert f"{json.loads(file['header'].asstr()[()])['scalars']['time']:.6g}" == stopped[1]
         assert not (tmp_path / "run.h5").exists()
     assert complete(case, tmp_path, "--resume") == expected
 
@@ -275,15 +275,19 @@ def test_the_cadence_of_checkpoints_changes_nothing(kind: str, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("kind", ["finite_volume", *(pytest.param(kind, marks=pytest.mark.long) for kind in KINDS[1:])])
-def test_a_kill_at_any_file_operation_loses_nothing(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A child kills itself at its n-th operation on files, for each n until it lives to the end; then the run is resumed."""
+@pytest.mark.parametrize(("kind", "stride"), [("finite_volume", 3), *(pytest.param(kind, 1, marks=pytest.mark.long) for kind in KINDS)])
+def test_a_kill_at_any_file_operation_loses_nothing(
+    kind: str, stride: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child kills itself at its n-th operation on files, for every ``stride``-th n until it lives to the end; then the run is
+    resumed."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # the machine stays up, so nothing has to reach the disk
     case = write_case(tmp_path / "case.toml", kind, 0.04, 2)
     assert run(case, tmp_path / "whole") == 0
     expected = contents(tmp_path / "whole" / "run.h5")
     number, killed, out = 0, True, tmp_path / "out"
     while killed:
-        number += 1
+        number += stride
         killed = _killed_at(number, case, out)
         if (out / "run.h5").exists():
             assert contents(out / "run.h5") == expected
@@ -332,7 +336,7 @@ def test_resuming_a_changed_case_is_refused(change: str, case: Path, unfinished:
     before = folder_bytes(unfinished / "run.parts")
     capsys.readouterr()
     assert run(case, unfinished, "--resume", "--set", change) == 2
-    one_line(capsys.readouterr().err, str(unfinished / "run.parts"), "changed", "--resume")
+    one_line(capsys.readouterr().err, str(unfinished / "run.parts"), "belongs to another problem", "--resume")
     assert folder_bytes(unfinished / "run.parts") == before
     assert run(case, unfinished, "--resume") == 0
 
@@ -364,9 +368,11 @@ def _drop_field(path: Path) -> None:
         del file["rho"]
 
 
-def _drop_scalar(path: Path) -> None:
+def _drop_scalars(path: Path) -> None:
     with h5py.File(path, "a") as file:
-        file.attrs["scalars"] = "{}"
+        header = json.loads(file["header"].asstr()[()])
+        del file["header"]
+        file["header"] = json.dumps({**header, "scalars": {}})
 
 
 def _shrink_field(path: Path) -> None:
@@ -375,7 +381,15 @@ def _shrink_field(path: Path) -> None:
         file["rho"] = np.ones(7)
 
 
-@pytest.mark.parametrize("damage", [_truncate, _empty, _scramble, _foreign, _drop_field, _drop_scalar, _shrink_field])
+def _flip_bit(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        name = "rho" if "rho" in file else "rows"
+        bits = file[name][()].view(np.int64)
+        bits.flat[3] ^= 1
+        file[name][...] = bits.view(np.float64)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _empty, _scramble, _foreign, _drop_field, _drop_scalars, _shrink_field, _flip_bit])
 def test_a_damaged_checkpoint_gives_one_message(
     damage: Callable[[Path], None], case: Path, unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,7 +402,7 @@ def test_a_damaged_checkpoint_gives_one_message(
     assert run(case, unfinished) == 0
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, _truncate, _empty, _scramble, _foreign])
+@pytest.mark.parametrize("damage", [Path.unlink, _truncate, _empty, _scramble, _foreign, _flip_bit])
 def test_a_damaged_or_missing_part_gives_one_message_before_the_march(
     damage: Callable[[Path], None], case: Path, unfinished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,6 +426,17 @@ def test_an_unfinished_run_is_moved_aside_and_not_lost(case: Path, unfinished: P
     shutil.copytree(unfinished / "run.parts.old", rescued / "run.parts")
     assert run(case, rescued, "--resume") == 0
     assert contents(rescued / "run.h5") == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_while_an_unfinished_run_is_moved_aside_loses_nothing(case: Path, unfinished: Path, tmp_path: Path) -> None:
+    before = folder_bytes(unfinished / "run.parts")
+    for number in range(1, len(before) + 8):
+        out = tmp_path / f"killed{number}"
+        shutil.copytree(unfinished, out)
+        assert _killed_at(number, case, out)
+        places = [folder_bytes(out / name) for name in ("run.parts", "run.parts.old") if (out / name).exists()]
+        assert any(before.items() <= place.items() for place in places), f"scattered by a kill at operation {number}"
 
 
 def test_a_kill_between_the_rename_and_the_removal_of_the_parts(
