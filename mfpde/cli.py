@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         prepare()
-        code: int = options.command(options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            code: int = options.command(options)
     except KeyboardInterrupt:
         warn("interrupted")
         return 130
@@ -180,6 +183,10 @@ def _plot(options: argparse.Namespace) -> int:
     from mfpde.figures import draw_run
     from mfpde.storage import ResultError
 
+    stems = [(options.output or path.parent) / path.stem for path in options.runs]
+    for path, stem in zip(options.runs, stems, strict=True):
+        if stems.count(stem) > 1:
+            return _say(f"{path}: the figures of several files would be called {stem}-…; draw them one by one")
     for path in options.runs:
         try:
             paths = draw_run(_read(path), options.output or path.parent, options.format)

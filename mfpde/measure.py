@@ -145,7 +145,8 @@ class DensityFunction:
             for start in range(0, grid.size, _BLOCK):
                 block = slice(start, start + _BLOCK)
                 average[block] += weight * self._evaluate(grid.centers[block] + offset)
-        total = float(np.sum(average)) * grid.cell_volume
+        with np.errstate(over="ignore"):
+            total = float(np.sum(average)) * grid.cell_volume
         if not (np.isfinite(total) and total > 0.0):
             raise ValueError(f"the density must have a positive finite integral over the domain, got {total:g}")
         return Density(grid, (average / total).reshape(grid.cells))

@@ -104,14 +104,21 @@ def read_run(path: Path | str) -> StoredRun:
     path = Path(path)
     with _open_result(path) as file:
         attributes = {name: _plain(value) for name, value in file.attrs.items()}
+        if attributes.get("format", _FORMAT) != _FORMAT:
+            raise ResultError(f"{path}: has format {attributes['format']}, but this version of mfpde reads format {_FORMAT}")
         domain = Domain(tuple(Axis(**axis) for axis in json.loads(attributes["domain"])))
+        if not all(isinstance(name, str) for name in domain.names):
+            raise ValueError("the name of an axis is no text")
         times = _numbers(file["time"])
+        if not (np.isfinite(times).all() and (np.diff(times) > 0.0).all()):
+            raise ValueError("/time must be finite and increase")
         status = Status[attributes["status"]]
         names = [name for name in json.loads(attributes["terms"]) if isinstance(name, str)]
         energy = {name: _numbers(file[f"energy_{name}"], times.shape) for name in names}
         rows = np.stack([_numbers(file["steps"][name]) for name in STEP_FIELDS], axis=1)
         notes = tuple(str(note) for note in json.loads(attributes["notes"]))
         attributes["wall_seconds"] = float(attributes["wall_seconds"])
+        attributes["label"] = attributes.get("label") or path.stem
         attributes |= {name: str(attributes.get(name, "")) for name in ("title", "label", "solver", "message", "fingerprint")}
         measures = _read_measures(file, domain, len(times))
         run = Run(times, measures, energy, Certificate(rows), status, attributes["message"], notes)
@@ -157,8 +164,9 @@ class PartsRecorder:
     def __post_init__(self) -> None:
         if self.result.is_dir():
             raise ResultError(f"{self.result}: is a folder, so the result cannot be written there")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder)
+        self.result.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.result)
+        self.folder.mkdir(exist_ok=True)
         for left in (*self.folder.glob(".*.tmp"), *self.result.parent.glob(f".{self.result.name}.*.tmp")):
             left.unlink(missing_ok=True)
 
@@ -224,13 +232,13 @@ class PartsRecorder:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder; what was not checkpointed is dropped."""
-        self._release()
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        """Let go of the result; what was not checkpointed is dropped, and with it the folder of parts if it is empty."""
+        if self._lock is None:
+            return
+        if self.folder.is_dir() and not any(self.folder.glob("*.h5")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        _unlock(self._lock, self.result)
+        self._lock = None
 
     def _wall(self) -> float:
         return self._elapsed + time.monotonic() - self._began
@@ -244,9 +252,8 @@ class PartsRecorder:
             return
         aside = self.folder.with_suffix(".parts.old")
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        for path in self.folder.glob("*.h5"):
-            path.replace(aside / path.name)
+        self.folder.rename(aside)
+        self.folder.mkdir()
 
     def _write_state(self, file: h5py.File, values: dict[str, Any]) -> None:
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
@@ -277,10 +284,10 @@ def remove_parts(result: Path) -> None:
     """Remove what a killed process left beside its finished result, unless a process is at work there. Raises ResultError."""
     folder = result.with_suffix(".parts")
     if folder.is_dir():
-        lock = _lock(folder)
+        lock = _lock(result)
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
-            lock.close()
+            _unlock(lock, result)
 
 
 def finished_fingerprint(path: Path) -> str | None:
@@ -292,25 +299,34 @@ def finished_fingerprint(path: Path) -> str | None:
     return str(attributes.get("fingerprint")) if attributes.get("status") == Status.DONE.name else None
 
 
-def _lock(folder: Path) -> BinaryIO | None:
-    """Hold a lock on the folder until the process ends, where the system has file locks."""
+def _lock_path(result: Path) -> Path:
+    return result.with_name(f".{result.stem}.lock")
+
+
+def _lock(result: Path) -> BinaryIO | None:
+    """Hold a lock on a result until the process ends, where the system has file locks. Raises ResultError if it is held."""
     try:
         import fcntl
     except ImportError:
         return None
-    path = folder / "lock"
+    path = _lock_path(result)
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         handle = path.open("wb")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.close()
-            message = f"{folder}: another mfpde process is writing this run; wait for it or choose another --output"
+            message = f"{result}: another mfpde process is writing this run; wait for it or choose another --output"
             raise ResultError(message) from error
         if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
             return handle
         handle.close()
+
+
+def _unlock(lock: BinaryIO, result: Path) -> None:
+    """Remove the lock's file while it is still held, so that nobody can hold a removed one, then let go."""
+    _lock_path(result).unlink(missing_ok=True)
+    lock.close()
 
 
 def _publish(path: Path, fill: Callable[[h5py.File], None], size: int) -> str:
@@ -427,17 +443,19 @@ def _read_measures(file: h5py.File, domain: Domain, count: int) -> list[Measure]
         values = _numbers(file["density"])
         if values.shape[0] != count or values.ndim != domain.dimension + 1:
             raise ValueError(f"/density has shape {values.shape}, which does not fit {count} times and {domain.dimension} axes")
-        if not np.isfinite(values).all():
-            raise ValueError("/density holds values that are not finite")
+        if not (np.isfinite(values).all() and (values >= 0.0).all() and all(frame.any() for frame in values)):
+            raise ValueError("/density must be finite, nonnegative and at no time all zero")
         grid = Grid(domain, tuple(int(n) for n in values.shape[1:]))
         return [Density(grid, frame) for frame in values]
     if not count:
         return []
     positions, weights = _numbers(file["position"]), _numbers(file["weight"])
-    if not (np.isfinite(positions).all() and np.isfinite(weights).all()):
-        raise ValueError("/position or /weight holds values that are not finite")
+    if not (np.isfinite(weights).all() and (weights >= 0.0).all() and weights.any()):
+        raise ValueError("/weight must be finite, nonnegative and not all zero")
     if positions.shape != (count, len(weights), domain.dimension):
         raise ValueError(f"/position has shape {positions.shape}, expected {(count, len(weights), domain.dimension)}")
+    if not all(domain.contains(points).all() for points in positions):
+        raise ValueError("/position leaves the domain")
     return [Particles(points, weights) for points in positions]
 
 

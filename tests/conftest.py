@@ -36,7 +36,7 @@ def alone(term: object, name: str = "term") -> EnergySum:
 def observed_order(sizes: Sequence[int], errors: Sequence[float]) -> float:
     """Least-squares slope of −log(error) against log(cells); printed."""
     slope = -float(np.polyfit(np.log(sizes), np.log(errors), 1)[0])
-    print(f"cells {list(sizes)}: errors {['%.2e' % e for e in errors]}, order {slope:.3f}")
+    print(f"cells {list(sizes)}: errors {[f'{e:.2e}' for e in errors]}, order {slope:.3f}")
     return slope
 
 

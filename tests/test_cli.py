@@ -518,7 +518,6 @@ def test_a_solver_that_stops_before_the_first_time_leaves_a_result_that_says_so(
         assert refused.err == f"mfpde: {out / 'particles.h5'}: holds no saved time (status NOT_FINITE)\n"
 
 
-@pytest.mark.xfail(strict=True, reason="the floating-point warnings of NumPy and SciPy reach stderr")
 def test_a_solver_that_overflows_says_so_in_one_line(tmp_path: Path) -> None:
     case = small(tmp_path / "steep.toml", ("theta**2", "1e200*theta"))
     ended = process("run", case, "--output", tmp_path / "out", "--no-figures", "--only", "particles")
@@ -527,7 +526,6 @@ def test_a_solver_that_overflows_says_so_in_one_line(tmp_path: Path) -> None:
     assert line.startswith("mfpde: particles: ")
 
 
-@pytest.mark.xfail(strict=True, reason="the folder of the parts and its lock stay")
 def test_a_solver_that_refuses_the_problem_leaves_no_parts(tmp_path: Path) -> None:
     nodes, _ = np.polynomial.legendre.leggauss(6)
     hole = -2.0 + 4.0 / 32 * (7 + 0.5 + 0.5 * float(nodes[2]))
@@ -632,7 +630,6 @@ def test_plot_draws_beside_the_file_or_where_it_is_told(results: Path, tmp_path:
     assert written(tmp_path) == {"fv.h5", "fv-density.svg", "fv-energy.svg"}
 
 
-@pytest.mark.xfail(strict=True, reason="the second file's figures replace the first one's")
 def test_plot_overwrites_no_figure_of_its_own(results: Path, tmp_path: Path) -> None:
     other = tmp_path / "fv.h5"
     other.write_bytes((results / "fv.h5").read_bytes())

@@ -136,7 +136,7 @@ def test_the_loss_agrees_with_quantile_particles_at_every_saved_time():
     grid, atoms = FiniteVolume((512,)).solve(problem), ParticleFlow(4000, start="quantile").solve(problem)
     assert_certified(grid)
     gap = np.abs(grid.total_energy / atoms.total_energy - 1)
-    print("relative loss gaps", ["%.1e" % g for g in gap])
+    print("relative loss gaps", [f"{g:.1e}" for g in gap])
     assert np.max(gap) <= 1e-4
 
 

@@ -30,6 +30,8 @@ def key_name(key: Key) -> str:
 
 def shown(value: Any, most: int = 60) -> str:
     """A value as it would stand in the case file, shortened."""
+    if isinstance(value, int) and value.bit_length() > 1024:
+        return "an integer of too many digits"
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     text = text.replace("\n", "\\n")
     return text if len(text) <= most else text[: most - 1] + "…"
@@ -52,6 +54,8 @@ def line_of(text: str, key: Key) -> int | None:
         common = _common(place, key)
         if common == len(place) and common > depth:
             best, depth = number, common
+        elif best is None and common == len(key):
+            best = number
     return best
 
 
@@ -59,7 +63,12 @@ def _places(text: str) -> Iterable[tuple[int, Key]]:
     """Every line that opens a table or an entry, with its full key."""
     prefix: Key = ()
     counts: dict[Key, int] = {}
+    inside = ""
     for number, line in enumerate(text.splitlines(), start=1):
+        if inside:
+            inside = "" if inside in line else inside
+            continue
+        inside = next((quotes for quotes in ('"""', "'''") if line.count(quotes) % 2), "")
         header, entry = _HEADER.match(line), _ENTRY.match(line)
         if header:
             prefix = _indexed(_parts(header[2]), counts, header[1] == "[[")

@@ -58,7 +58,7 @@ def _read(path: Path) -> str:
             raise InputError(f"{path}: is not a regular file")
         if path.stat().st_size > _LARGEST_FILE:
             raise InputError(f"{path}: larger than {_LARGEST_FILE} bytes, which is no case file")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file{_shipped_hint(path)}") from error
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
             raise
         raise InputError(f"{path}: cannot be read as text: {error}") from error
     for number, line in enumerate(text.splitlines(), start=1):
-        if "=" in line and line.partition("=")[0].count(".") > _DEEPEST_KEY:
+        if not line.lstrip().startswith("#") and "=" in line and line.partition("=")[0].count(".") > _DEEPEST_KEY:
             raise InputError(f"{path}:{number}: a key of more than {_DEEPEST_KEY} parts")
     return text
 
@@ -167,6 +167,8 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"got {shown(value)}; accepted: {', '.join(choices)}{nearest(str(value), choices)}"
     if kind == "value_error":
         return str(context.get("error", finding["msg"]))
+    if kind == "string_pattern_mismatch" and key[-1] not in ("label", "reference"):
+        return f"got {shown(value)}; accepted: text without control characters"
     if kind == "string_pattern_mismatch":
         return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
     text = (

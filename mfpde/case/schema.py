@@ -1,14 +1,16 @@
 """The shape of a case file: strict models that know every key, its type and its range."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 _MOST = 1e30
+_NO_CONTROL = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
 Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
 Positive = Annotated[float, Field(ge=1e-30, le=_MOST)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_NO_CONTROL)]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
 Row = Annotated[list[Number], Field(min_length=1, max_length=16)]
 ActivationName = Literal[
@@ -117,7 +119,7 @@ class TwoLayerTerm(Table):
     teacher: Teacher
     parameter: Literal["vector", "angle"] = Field("vector", description="angle: the one axis is the angle of a unit vector")
     bias: bool = Field(False, description="the last axis is an offset: σ(a·x + b)")
-    tolerance: Annotated[float, Field(gt=0.0, le=0.1)] | None = Field(None, description="relative error of the compressed features")
+    tolerance: Annotated[float, Field(ge=1e-14, le=0.1)] | None = Field(None, description="relative error of the compressed features")
 
 
 class PotentialTerm(Table):
@@ -166,9 +168,15 @@ class Time(Table):
         _exactly_one(self, "save", "end")
         if (self.end is None) != (self.count is None):
             raise ValueError("`end` and `count` go together")
-        if self.save is not None and any(b <= a for a, b in zip(self.save, self.save[1:], strict=False)):
-            raise ValueError("the times in `save` must increase")
         return self
+
+    @field_validator("save")
+    @classmethod
+    def _increasing(cls, save: list[float] | None) -> list[float] | None:
+        for before, after in pairwise(save or []):
+            if after <= before:
+                raise ValueError(f"the times must increase, got {after:g} after {before:g}")
+        return save
 
 
 class FiniteVolumeSolver(Table):
@@ -177,7 +185,7 @@ class FiniteVolumeSolver(Table):
     kind: Literal["finite_volume"]
     label: Label | None = None
     cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] = Field(min_length=1, max_length=3, description="one number for each axis")
-    tolerance: Annotated[float, Field(gt=0.0, le=1e-2)] = Field(1e-8, description="largest L1 error of a time step")
+    tolerance: Annotated[float, Field(ge=1e-15, le=1e-2)] = Field(1e-8, description="largest L1 error of a time step")
 
 
 class ParticleSolver(Table):
@@ -188,7 +196,7 @@ class ParticleSolver(Table):
     count: Count | None = Field(None, description="number of atoms; left out when the initial measure is atoms")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     start: Literal["random", "quantile"] = Field("random", description="independent draws, or the quantiles of the initial density")
-    tolerance: Annotated[float, Field(gt=0.0, le=1e-2)] = Field(1e-9, description="relative and absolute, without entropy")
+    tolerance: Annotated[float, Field(ge=1e-13, le=1e-2)] = Field(1e-9, description="relative and absolute, without entropy")
     step: Positive | None = Field(None, description="largest Euler–Maruyama step; required with an entropy term")
 
 
@@ -204,7 +212,7 @@ class Compare(Table):
 class CaseTable(Table):
     """A whole case file."""
 
-    title: str = Field("", max_length=500)
+    title: Annotated[str, StringConstraints(max_length=500, pattern=_NO_CONTROL)] = ""
     domain: dict[str, AxisTable] = Field(min_length=1, max_length=16, description="one table an axis, in order")
     energy: list[Term] = Field(min_length=1, max_length=32, description="terms, which are summed")
     initial: Initial

@@ -49,7 +49,7 @@ def read_columns(path: Path, names: list[str]) -> FloatArray:
 def standardized(values: FloatArray, names: list[str], path: Path) -> FloatArray:
     """Columns shifted to mean 0 and scaled to variance 1. Raises TableError for a constant column."""
     deviation = np.std(values, axis=0)
-    for name, size in zip(names, deviation, strict=True):
+    for name, size in zip(names, np.ptp(values, axis=0), strict=True):
         if not size > 0.0:
             raise TableError(f'{path}: column "{name}" is constant and cannot be standardised')
     return np.asarray((values - np.mean(values, axis=0)) / deviation)
