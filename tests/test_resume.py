@@ -48,9 +48,9 @@ _NETWORK = '[[energy]]\nkind = "two_layer"\nactivation = "tanh"\nteacher = { neu
 _WELL = '[[energy]]\nkind = "potential"\ndensity = "theta**2/2"\n'
 _NOISE = '[[energy]]\nkind = "entropy"\ntemperature = 0.05\n'
 _SLOW = {
-    "finite_volume": 'kind = "finite_volume"\ncells = [960]',
+    "finite_volume": 'kind = "finite_volume"\ncells = [640]\ntolerance = 1e-10',
     "particles": 'kind = "particles"\ncount = 1000\nseed = 3',
-    "noisy": 'kind = "particles"\ncount = 200\nseed = 3\nstep = 0.002',
+    "noisy": 'kind = "particles"\ncount = 200\nseed = 3\nstep = 0.0015',
 }
 _QUICK = {
     "finite_volume": 'kind = "finite_volume"\ncells = [48]\ntolerance = 1e-2',
