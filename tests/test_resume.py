@@ -48,7 +48,7 @@ _NETWORK = '[[energy]]\nkind = "two_layer"\nactivation = "tanh"\nteacher = { neu
 _WELL = '[[energy]]\nkind = "potential"\ndensity = "theta**2/2"\n'
 _NOISE = '[[energy]]\nkind = "entropy"\ntemperature = 0.05\n'
 _SLOW = {
-    "finite_volume": 'kind = "finite_volume"\ncells = [640]\ntolerance = 1e-10',
+    "finite_volume": 'kind = "finite_volume"\ncells = [640]\ntolerance = 3e-11',
     "particles": 'kind = "particles"\ncount = 1000\nseed = 3',
     "noisy": 'kind = "particles"\ncount = 200\nseed = 3\nstep = 0.0015',
 }

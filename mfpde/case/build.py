@@ -110,7 +110,12 @@ def _density(text: str, domain: Domain, key: Key) -> DensityFunction:
 
 def _initial(table: schema.Initial, domain: Domain) -> DensityFunction | Particles:
     if table.density is not None:
-        return _density(table.density, domain, ("initial", "density"))
+        density = _density(table.density, domain, ("initial", "density"))
+        try:
+            density.quantiles(1)
+        except ValueError as error:
+            raise CaseError(("initial", "density"), f"{shown(table.density)}: {error}") from error
+        return density
     points = _points(table.atoms or [], domain, ("initial", "atoms"), "atom")
     outside = ~domain.contains(points)
     if outside.any():

@@ -29,6 +29,9 @@ class CaseFile:
         return [solver.label or solver.kind for solver in self.table.solver]
 
 
+_BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
+
+
 class InputError(ValueError):
     """Wrong input, as one finished message."""
 
@@ -171,6 +174,9 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"got {shown(value)}; accepted: text without control characters"
     if kind == "string_pattern_mismatch":
         return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
+    for bound, words in _BOUNDS.items():
+        if bound in context:
+            return f"must be {words} {context[bound]:.12g}, got {shown(value)}"
     text = (
         finding["msg"]
         .replace("Input should be ", "must be ")

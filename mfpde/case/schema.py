@@ -53,6 +53,8 @@ class AxisTable(Table):
     def _ordered(self) -> Self:
         if not self.lower < self.upper:
             raise ValueError(f"needs lower < upper, got lower = {self.lower}, upper = {self.upper}")
+        if self.upper - self.lower < 1e-6 * max(abs(self.lower), abs(self.upper)):
+            raise ValueError(f"is too narrow to be resolved at its place, got lower = {self.lower}, upper = {self.upper}")
         if self.periodic and self.frozen:
             raise ValueError("cannot be both periodic and frozen")
         return self
