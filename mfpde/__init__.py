@@ -15,7 +15,6 @@ _HOMES = {
     "mfpde.energy": ("EnergySum", "Entropy", "Potential", "TwoLayer"),
     "mfpde.problem": ("Problem",),
     "mfpde.run": ("Run", "Status"),
-    "mfpde.march": ("march",),
     "mfpde.solvers": ("FiniteVolume", "ParticleFlow"),
     "mfpde.case": ("load_case",),
     "mfpde.storage": ("read_run", "write_run"),

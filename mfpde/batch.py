@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,14 +51,16 @@ class Bar:
     def __init__(self, name: str, end: float) -> None:
         from tqdm import tqdm
 
-        shape = "{desc}: {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]"
-        self._bar = tqdm(total=end, desc=name, disable=None, leave=False, bar_format=shape)
+        shape = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+        size = shutil.get_terminal_size((80, 24))
+        self._name = name
+        self._bar = tqdm(total=end, desc=name, disable=None, leave=False, bar_format=shape, ncols=size.columns, nrows=size.lines)
 
     def at(self, time: float, steps: int) -> None:
         """The run is at ``time`` after ``steps`` steps."""
         if self._bar.disable:
             return
-        self._bar.set_postfix_str(f"t = {time:.4g}, {steps} steps", refresh=False)
+        self._bar.set_description_str(f"{self._name}  t = {time:.4g}, {steps} steps", refresh=False)
         self._bar.update(time - self._bar.n)
 
     def close(self) -> None:
