@@ -122,7 +122,7 @@ def verdict(good: bool) -> str:
 def main() -> None:
     flow, rho = prepared(CELLS)
     matrix = flow.terms["network"].matrix
-    n, rank, cell = CELLS, len(matrix), flow.grid.cell_volume
+    n, rank, cell = CELLS, len(matrix), flow.grid.weight
     features, target = plain_features(flow)
     kernel, shift = features.T @ features, target @ features
     xi, lam, rates = np.empty(n), np.empty(INPUTS), {name: np.empty(n) for name in ("dense", "plain", "mfpde")}

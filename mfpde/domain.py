@@ -120,6 +120,22 @@ class Domain:
         return np.asarray(step - turns * np.where(self.periodic, self.upper - self.lower, 0.0))
 
 
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """What fluxes along one axis need of the geometry; arrays on the cells are seen as (before, along, after).
+
+    Two neighbouring centres are ``spacing * scale[before]`` apart, and a flux F through the faces changes the cell averages by
+    ``-(area[i + 1] F[i + 1] - area[i] F[i]) / (volume[i] * scale[before])``; ``cross`` times ``area`` is a face's full area.
+    Shapes: scale (before,), area (cells + 1,), volume (cells,).
+    """
+
+    spacing: float
+    scale: FloatArray
+    area: FloatArray
+    volume: FloatArray
+    cross: float
+
+
 @dataclass(frozen=True)
 class Grid:
     """A uniform grid of cells on a domain. Raises ValueError unless there is one positive number of cells for each axis."""
@@ -147,6 +163,17 @@ class Grid:
     def cell_volume(self) -> float:
         """Volume of one cell."""
         return float(np.prod(self.spacing))
+
+    @property
+    def weight(self) -> float | FloatArray:
+        """Cell volumes, as one number where they are equal and as (size,) where they are not."""
+        return self.cell_volume
+
+    def metric(self, axis: int) -> Metric:
+        """The geometry of the fluxes along one axis."""
+        spacing, count = float(self.spacing[axis]), self.cells[axis]
+        before = math.prod(self.cells[:axis])
+        return Metric(spacing, np.ones(before), np.ones(count + 1), np.full(count, spacing), self.cell_volume / spacing)
 
     def edges(self, axis: int) -> FloatArray:
         """Cell edges along one axis, (cells + 1,)."""

@@ -50,7 +50,7 @@ class Density:
     @property
     def weights(self) -> FloatArray:
         """Cell masses, (size,)."""
-        return np.ravel(self.values) * self.grid.cell_volume
+        return np.asarray(np.ravel(self.values) * self.grid.weight)
 
     @property
     def mass(self) -> float:

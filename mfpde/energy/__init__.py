@@ -3,7 +3,7 @@
 from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.base import Energy, EnergySum, GridEnergy
 from mfpde.energy.inputs import Circle, InputLaw, Normal, Samples, Uniform
-from mfpde.energy.internal import Entropy
+from mfpde.energy.internal import Entropy, Power
 from mfpde.energy.network import TwoLayer, two_layer
 from mfpde.energy.potential import Potential
 
@@ -18,6 +18,7 @@ __all__ = [
     "InputLaw",
     "Normal",
     "Potential",
+    "Power",
     "Samples",
     "TwoLayer",
     "Uniform",

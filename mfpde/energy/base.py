@@ -1,7 +1,7 @@
 """What every energy offers to the solvers, and sums of energies."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,29 @@ class GridEnergy(Protocol):
 
     def add_drift(self, rho: FloatArray, xi: FloatArray) -> float:
         """Add the first variation without its entropy part to ``xi`` (size,); returns the energy without its entropy part."""
+
+
+@runtime_checkable
+class GridQuadratic(Protocol):
+    """A prepared energy ½⟨ρ, Kρ⟩ + ⟨linear, ρ⟩ + constant with symmetric K, ⟨·,·⟩ being the sum over the cells times their volumes."""
+
+    @property
+    def linear(self) -> FloatArray:
+        """The linear part of the first variation, (size,)."""
+
+    @property
+    def factors(self) -> tuple[FloatArray, FloatArray] | None:
+        """Rows F (r, size) and signs s (r,) with Kρ = Fᵀ(s ∘ F(volume ∘ ρ)), where K has a low rank; else None."""
+
+    @property
+    def convex(self) -> bool:
+        """Whether K is positive semidefinite."""
+
+    def apply(self, rho: FloatArray, out: FloatArray) -> None:
+        """Add Kρ to ``out`` (size,)."""
+
+    def apply_concave(self, rho: FloatArray, out: FloatArray) -> None:
+        """Add K₋ρ to ``out``, where K = K₊ − K₋ and both are positive semidefinite; nothing where K is."""
 
 
 class Energy(Protocol):

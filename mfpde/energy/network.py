@@ -72,22 +72,49 @@ class TwoLayer:
             projected = basis.T @ target
             constant += 0.5 * max(float(target @ target - projected @ projected), 0.0)
             target = projected
-        return GridTwoLayer(np.ascontiguousarray(matrix), target, constant, grid.cell_volume)
+        return GridTwoLayer(np.ascontiguousarray(matrix), target, constant, grid.weight)
 
 
 class GridTwoLayer:
     """The compressed features (r, size) of one grid; a right-hand side costs two products with them."""
 
     temperature = 0.0
+    convex = True
 
-    def __init__(self, matrix: FloatArray, target: FloatArray, constant: float, cell_volume: float) -> None:
-        self.matrix, self.target, self.constant, self.cell_volume = matrix, target, constant, cell_volume
+    def __init__(self, matrix: FloatArray, target: FloatArray, constant: float, weight: float | FloatArray) -> None:
+        self.matrix, self.target, self.constant, self.weight = matrix, target, constant, weight
         self._lam = np.empty(len(matrix))
         self._xi = np.empty(matrix.shape[1])
 
+    @property
+    def linear(self) -> FloatArray:
+        """−Φ·target, (size,)."""
+        return np.asarray(-(self.target @ self.matrix))
+
+    @property
+    def factors(self) -> tuple[FloatArray, FloatArray]:
+        """The features themselves, all with a positive sign."""
+        return self.matrix, np.ones(len(self.matrix))
+
+    def apply(self, rho: FloatArray, out: FloatArray) -> None:
+        """Add Φᵀ∫Φ dρ."""
+        self._fill_moments(rho)
+        np.dot(self._lam, self.matrix, out=self._xi)
+        np.add(out, self._xi, out=out)
+
+    def apply_concave(self, rho: FloatArray, out: FloatArray) -> None:
+        """Nothing: the energy is convex."""
+
+    def _fill_moments(self, rho: FloatArray) -> None:
+        if isinstance(self.weight, float):
+            np.dot(self.matrix, rho, out=self._lam)
+            np.multiply(self._lam, self.weight, out=self._lam)
+        else:
+            np.multiply(rho, self.weight, out=self._xi)
+            np.dot(self.matrix, self._xi, out=self._lam)
+
     def _fill_residual(self, rho: FloatArray) -> float:
-        np.dot(self.matrix, rho, out=self._lam)
-        np.multiply(self._lam, self.cell_volume, out=self._lam)
+        self._fill_moments(rho)
         np.subtract(self._lam, self.target, out=self._lam)
         return 0.5 * float(np.dot(self._lam, self._lam)) + self.constant
 

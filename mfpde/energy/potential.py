@@ -36,7 +36,7 @@ class Potential:
         if not np.isfinite(values).all():
             where = grid.centers[int(np.argmin(np.isfinite(values)))]
             raise ValueError(f"the potential is not finite at {where.tolist()}")
-        return GridPotential(values, values * grid.cell_volume)
+        return GridPotential(values, values * grid.weight)
 
 
 @dataclass(frozen=True, eq=False)
