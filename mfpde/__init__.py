@@ -9,15 +9,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mfpde.domain": ("Axis", "Domain", "Grid"),
+    "mfpde.domain": ("Axis", "Disk", "Domain", "Grid"),
     "mfpde.measure": ("Density", "DensityFunction", "Particles"),
     "mfpde.distance": ("Distance", "wasserstein"),
     "mfpde.energy": ("EnergySum", "Entropy", "Potential", "TwoLayer"),
     "mfpde.problem": ("Problem",),
     "mfpde.run": ("Run", "Status"),
-    "mfpde.solvers": ("FiniteVolume", "ParticleFlow"),
+    "mfpde.solvers": ("FiniteVolume", "ParticleFlow", "Stationary"),
     "mfpde.case": ("load_case",),
     "mfpde.storage": ("read_run", "write_run"),
+    "mfpde.study": ("RefinementStudy", "fitted_order", "refinement_study"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [*sorted(_HOME_OF), "__version__"]

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mfpde.case import CaseFile, InputError, load_case
 from mfpde.case.build import build_problem, build_solver, fingerprint, solver_error
 from mfpde.compare import Comparison, compare
 from mfpde.console import tell, warn
 from mfpde.energy import TwoLayer
-from mfpde.march import Flow, march
+from mfpde.march import Flow, Timeless, march
 from mfpde.problem import Problem
 from mfpde.run import Status, StepFailed
 from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run, remove_parts
@@ -113,8 +115,10 @@ def _run_case(path: Path, folder: Path, options: Options, outcome: Outcome) -> N
     for name, term in problem.energy.terms.items():
         if isinstance(term, TwoLayer):
             tell(f"  {name}: {term.description}")
+    if case.table.study is not None:
+        tell(f"  [study] is left alone; `mfpde study {path}` carries it out")
     for number in chosen:
-        status = _run_solver(case, problem, number, folder, options)
+        status = run_solver(case, problem, number, folder, options)
         if status is Status.INTERRUPTED:
             outcome.code, outcome.words = 130, "interrupted"
             return
@@ -130,7 +134,8 @@ def _chosen(case: CaseFile, only: tuple[str, ...]) -> list[int]:
     return [k for k, label in enumerate(case.labels) if not only or label in only]
 
 
-def _run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options) -> Status:
+def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options) -> Status:
+    """Run one solver of a case into ``folder``/LABEL.h5, or keep what is complete there if resuming. Raises InputError, ResultError."""
     label, mark = case.labels[number], fingerprint(case, number)
     result = folder / f"{label}.h5"
     if options.resume and finished_fingerprint(result) == mark:
@@ -157,7 +162,7 @@ def _run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opt
     bar = Bar(label, problem.save_at[-1])
     try:
         status, message = _march(case, number, flow, problem, recorder, bar)
-        recorder.finish(status, message, flow.notes)
+        recorder.finish(status, message, flow.notes, flow.tables if isinstance(flow, Timeless) else None)
     finally:
         bar.close()
         recorder.close()
@@ -183,6 +188,8 @@ def _announce(label: str, result: Path, status: Status, message: str) -> None:
         return
     stored = read_run(result)
     tell(f"  {label}: {run_line(stored)}")
+    for note in stored.run.notes if stored.run.tables else ():
+        tell(f"    {note}")
     if status is not Status.DONE:
         warn(f"{label}: {status.name}: {message}; {status.value}")
 
@@ -191,13 +198,24 @@ def _evaluate(case: CaseFile, problem: Problem, folder: Path, options: Options, 
     """Compare all finished runs of this case in the folder, and draw them."""
     runs = [run for number, label in enumerate(case.labels) if (run := _finished(case, number, folder / f"{label}.h5"))]
     reference = case.table.compare.reference
-    if len(runs) > 1:
-        known = [run.label for run in runs]
-        outcome.comparison = compare(runs, reference if reference in known else None)
+    compared = _comparable(runs, reference)
+    if len(compared) > 1:
+        known = [run.label for run in compared]
+        outcome.comparison = compare(compared, reference if reference in known else None)
         write_text(folder / "comparison.json", json.dumps(outcome.comparison.as_json(), indent=1))
         tell(comparison_table(outcome.comparison))
     if options.formats and runs:
         draw(runs, outcome.comparison, folder, options.formats, problem)
+
+
+def _comparable(runs: Sequence[StoredRun], reference: str | None) -> list[StoredRun]:
+    """The runs with a saved time in common with the reference, which is the first if it is not there; others are named."""
+    base = next((run for run in runs if run.label == reference), runs[0] if runs else None)
+    kept = [run for run in runs if base is None or np.intersect1d(run.run.times, base.run.times).size]
+    for run in runs:
+        if base is not None and run not in kept:
+            warn(f"{run.label}: not compared, as no saved time is in common with {base.label}")
+    return kept
 
 
 def _finished(case: CaseFile, number: int, path: Path) -> StoredRun | None:
@@ -220,9 +238,10 @@ def draw(
     problem: Problem | None = None,
 ) -> None:
     """All figures of a case, and a line that names them."""
-    from mfpde.figures import draw_comparison, draw_network
+    from mfpde.figures import draw_branches, draw_comparison, draw_network
 
     paths = draw_comparison(runs, comparison, folder, formats)
+    paths += [path for run in runs for path in draw_branches(run, folder, formats)]
     for term in problem.energy.terms.values() if problem else ():
         if isinstance(term, TwoLayer):
             found = draw_network(term, runs, folder, formats)

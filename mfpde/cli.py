@@ -19,7 +19,7 @@ _FORMATS = ("png", "pdf", "svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0 done, 2 wrong input, 3 a solver stopped early, 130 interrupted."""
+    """Run one command; returns 0 done, 2 wrong input, 3 a solver stopped early or an order was missed, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
         prepare()
@@ -46,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("case", type=Path)
     _add_set(check)
     check.set_defaults(command=_check)
+
+    _add_study(commands)
 
     comparison = commands.add_parser("compare", help="compare result files of one problem")
     comparison.add_argument("runs", type=Path, nargs="+", metavar="RUN.h5")
@@ -85,6 +87,18 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _add_set(run)
     _add_format(run)
     run.set_defaults(command=_run)
+
+
+def _add_study(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    study = commands.add_parser("study", help="carry out the study of a case: errors and orders of convergence")
+    study.add_argument("case", type=Path)
+    study.add_argument("--output", type=Path, help="results folder (default: results/CASE-STEM)")
+    study.add_argument("--resume", action="store_true", help="go on from the last checkpoint; finished runs are kept")
+    study.add_argument("--checkpoint", type=float, default=10.0, metavar="SECONDS", help="time between checkpoints (default: 10)")
+    study.add_argument("--no-figures", action="store_true", help="draw nothing")
+    _add_set(study)
+    _add_format(study)
+    study.set_defaults(command=_study)
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -141,19 +155,34 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from mfpde.case import InputError, load_case
     from mfpde.case.build import build_problem
+    from mfpde.study.plan import plan_study
 
     try:
         case = load_case(options.case, tuple(options.set))
         problem = build_problem(case)
+        plan = plan_study(case, problem) if case.table.study else None
     except InputError as error:
         return _say(error)
     tell(f"{options.case}: good")
-    for axis in problem.domain.axes:
-        tell(f"  {axis.name} in [{axis.lower:g}, {axis.upper:g}]{' periodic' * axis.periodic}{' frozen' * axis.frozen}")
+    for text in problem.domain.describe():
+        tell(f"  {text}")
     for name, term in problem.energy.terms.items():
         tell(f"  {name}: {getattr(term, 'description', type(term).__name__.lower())}")
     tell(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
+    for line in (plan.description, *plan.notes) if plan else ():
+        tell(f"  study: {line}")
     return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from mfpde.batch import Options
+    from mfpde.study.command import study_case
+
+    if not 0.0 <= options.checkpoint < float("inf"):
+        return _say(f"--checkpoint needs a nonnegative number of seconds, got {options.checkpoint}")
+    formats = () if options.no_figures else tuple(dict.fromkeys(options.format))
+    chosen = Options(options.output, tuple(options.set), (), options.resume, formats, options.checkpoint)
+    return study_case(options.case, chosen)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray
 from mfpde.domain import Domain, Grid
-from mfpde.measure import Density, Measure, Particles, deposit
+from mfpde.measure import Density, Measure, Particles, barycentres, deposit
 
 SUPPORT = 2500
 _MASS_TOLERANCE = 1e-6
@@ -146,20 +146,19 @@ def _by_pot(first: Measure, second: Measure, domain: Domain, order: int, support
 
 def _coarsened(measure: Measure, domain: Domain, support: int) -> tuple[FloatArray, FloatArray, float]:
     """At most ``support`` atoms (points, weights) and the root mean square way that mass was moved to reach them."""
-    points, weights = measure.points, measure.weights
-    inner = float(np.sum(measure.grid.spacing**2)) / 12.0 if isinstance(measure, Density) else 0.0
+    points, weights = barycentres(measure), measure.weights
+    inner = float(np.trace(measure.grid.inner_covariance(weights / np.sum(weights)))) if isinstance(measure, Density) else 0.0
     kept = weights > 0.0
     points, weights = points[kept], weights[kept] / np.sum(weights)
     if len(weights) <= support:
         return points, weights, float(np.sqrt(inner))
     level = max(int(support ** (1.0 / domain.dimension)), 1)
     while True:
-        grid = Grid(domain, (2 * level,) * domain.dimension)
-        _, groups = np.unique(grid.locate(points), return_inverse=True)
+        _, groups = np.unique(domain.box.even_grid(2 * level).locate(points), return_inverse=True)
         if groups.max() + 1 > support or 2 * level > 4096:
             break
         level *= 2
-    _, groups = np.unique(Grid(domain, (level,) * domain.dimension).locate(points), return_inverse=True)
+    _, groups = np.unique(domain.box.even_grid(level).locate(points), return_inverse=True)
     mass: FloatArray = np.asarray(np.bincount(groups, weights=weights), dtype=float)
     centre = np.stack([np.bincount(groups, weights=weights * x) / mass for x in points.T], axis=1)
     moved = float(weights @ np.sum((points - centre[groups]) ** 2, axis=1))
@@ -198,7 +197,7 @@ def _slice_grid(first: Measure, second: Measure, domain: Domain) -> Grid | None:
         for m in (first, second)
         if isinstance(m, Density)
     ]
-    return Grid(frozen, tuple(math.gcd(*counts) for counts in zip(*cells, strict=True))) if cells else None
+    return frozen.grid(tuple(math.gcd(*counts) for counts in zip(*cells, strict=True))) if cells else None
 
 
 def _slices(measure: Measure, domain: Domain, moving: Domain, grid: Grid | None) -> dict[tuple[float, ...], Measure]:
@@ -216,7 +215,7 @@ def _restrict(measure: Measure, chosen: BoolArray, moving: Domain, axes: list[in
     points, weights = measure.points[chosen][:, axes], measure.weights[chosen]
     if not isinstance(measure, Density):
         return Particles(points, weights)
-    grid = Grid(moving, tuple(measure.grid.cells[k] for k in axes))
+    grid = moving.grid(tuple(measure.grid.cells[k] for k in axes))
     return deposit(Particles(points, weights), grid)
 
 

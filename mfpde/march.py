@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from types import FrameType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from mfpde.arrays import FloatArray
 from mfpde.measure import Measure
-from mfpde.run import Certificate, Run, Status, StepFailed, StepRecord
+from mfpde.run import STEP_FIELDS, Certificate, Run, Status, StepFailed, StepRecord
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -51,6 +52,18 @@ class Flow(Protocol):
 
     def restore(self, values: dict[str, Any]) -> Any:
         """The state with these field values."""
+
+
+@runtime_checkable
+class Timeless(Protocol):
+    """A flow that leads to its result in one step: nothing is known at the times between."""
+
+    def save_at(self, wanted: Sequence[float]) -> Sequence[float]:
+        """The times among those wanted at which there is something to save."""
+
+    @property
+    def tables(self) -> dict[str, FloatArray]:
+        """What was found besides the density, as columns "group/name"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +125,18 @@ class Memory:
     def checkpoint(self, values: dict[str, Any]) -> None:
         """Nothing: memory does not outlive the process."""
 
-    def run(self, status: Status, message: str, notes: tuple[str, ...]) -> Run:
+    def run(self, status: Status, message: str, notes: tuple[str, ...], tables: dict[str, FloatArray] | None = None) -> Run:
         """Everything that was kept."""
         names = self.frames[0].energies if self.frames else {}
         return Run(
             np.array([f.time for f in self.frames]),
             [f.measure for f in self.frames],
             {name: np.array([f.energies[name] for f in self.frames]) for name in names},
-            Certificate(np.array(self.rows, dtype=float).reshape(-1, 6)),
+            Certificate(np.array(self.rows, dtype=float).reshape(-1, len(STEP_FIELDS))),
             status,
             message,
             notes,
+            tables or {},
         )
 
 
@@ -138,6 +152,8 @@ def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Pr
     thing that it does is a checkpoint. Checkpoints fall between steps and do not change them, so a resumed run makes the same steps
     to the same bits.
     """
+    if isinstance(flow, Timeless):
+        save_at = flow.save_at(save_at)
     with _interruption() as stopped:
         found = recorder.resume()
         state = flow.start() if found is None else flow.restore(found[0])

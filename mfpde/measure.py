@@ -93,39 +93,34 @@ class Particles:
 Measure: TypeAlias = Density | Particles
 
 
+def barycentres(measure: Measure) -> FloatArray:
+    """The atoms' points, or the barycentres of a density's cells, (N, d)."""
+    return measure.grid.centroids if isinstance(measure, Density) else measure.points
+
+
 def mean(measure: Measure) -> FloatArray:
     """Barycentre, (d,). Along circles it is the mean coordinate, which depends on where the circle is cut."""
     weights = measure.weights
-    return np.asarray(weights @ measure.points / np.sum(weights))
+    return np.asarray(weights @ barycentres(measure) / np.sum(weights))
 
 
 def covariance(measure: Measure) -> FloatArray:
-    """Covariance matrix, (d, d); a density counts as constant in each cell, which adds h²/12 on the diagonal."""
+    """Covariance matrix, (d, d); a density counts as constant in each cell, which adds h²/12 on the diagonal in a box."""
     weights = measure.weights / np.sum(measure.weights)
-    centred = measure.points - mean(measure)
+    centred = barycentres(measure) - mean(measure)
     spread = (centred * weights[:, None]).T @ centred
     if isinstance(measure, Density):
-        spread = spread + np.diag(measure.grid.spacing**2 / 12.0)
+        spread = spread + measure.grid.inner_covariance(weights)
     return np.asarray(spread)
 
 
 def deposit(atoms: Atoms, grid: Grid) -> Density:
     """Cell averages of atoms: each is shared between the cells whose centres are around it (linear weights; all to one cell along
     frozen axes), so that mass is exact, and moments and smooth integrals are to second order away from walls."""
-    inside = grid.domain.confine(atoms.points)
-    last = np.array(grid.cells) - 1
-    scaled = (inside - grid.domain.lower) / grid.spacing - 0.5
-    scaled = np.where(grid.domain.frozen, np.round(scaled), scaled)
-    low = np.floor(scaled).astype(np.int64)
-    upper_share = scaled - low
     mass = np.zeros(grid.size)
-    for corner in product((0, 1), repeat=grid.domain.dimension):
-        places = low + np.array(corner)
-        places = np.where(grid.domain.periodic, np.mod(places, last + 1), np.clip(places, 0, last))
-        share = np.prod(np.where(np.array(corner) == 1, upper_share, 1.0 - upper_share), axis=1)
-        flat = np.ravel_multi_index(tuple(places.T), grid.cells)
-        mass += np.bincount(flat, weights=atoms.weights * share, minlength=grid.size)
-    return Density(grid, mass.reshape(grid.cells) / grid.cell_volume)
+    for cell, share in grid.neighbours(atoms.points):
+        mass += np.bincount(cell, weights=atoms.weights * share, minlength=grid.size)
+    return Density(grid, (mass / grid.weight).reshape(grid.cells))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,23 +133,28 @@ class DensityFunction:
     function: Callable[[FloatArray], FloatArray]
     domain: Domain
 
-    def on(self, grid: Grid) -> Density:
-        """Cell averages by Gauss–Legendre quadrature in every cell, normalised to mass one."""
+    def averages(self, grid: Grid) -> FloatArray:
+        """Cell averages by Gauss–Legendre quadrature in every cell as they are, not normalised, (size,)."""
         average = np.zeros(grid.size)
-        for offset, weight in _cell_quadrature(grid):
+        for place, weight in _cell_quadrature(grid):
             for start in range(0, grid.size, _BLOCK):
                 block = slice(start, start + _BLOCK)
-                average[block] += weight * self._evaluate(grid.centers[block] + offset)
+                average[block] += weight * grid.stretch(place, block) * self._evaluate(grid.places(place, block))
+        return average
+
+    def on(self, grid: Grid) -> Density:
+        """Cell averages by Gauss–Legendre quadrature in every cell, normalised to mass one."""
+        average = self.averages(grid)
         with np.errstate(over="ignore"):
-            total = float(np.sum(average)) * grid.cell_volume
+            total = float(np.sum(average * grid.weight))
         if not (np.isfinite(total) and total > 0.0):
             raise ValueError(f"the density must have a positive finite integral over the domain, got {total:g}")
         return Density(grid, (average / total).reshape(grid.cells))
 
     def gauss_atoms(self, cells: int) -> Particles:
-        """The density as atoms at the Gauss–Legendre nodes of ``cells`` cells along each axis, of total mass one."""
-        grid = Grid(self.domain, (cells,) * self.domain.dimension)
-        parts = [(grid.centers + offset, weight) for offset, weight in _cell_quadrature(grid)]
+        """The density as atoms at the Gauss–Legendre nodes of a grid of about ``cells`` cells along each axis, of total mass one."""
+        grid = self.domain.even_grid(cells)
+        parts = [(grid.places(place), weight * grid.stretch(place) * grid.weight) for place, weight in _cell_quadrature(grid)]
         points = np.concatenate([p for p, _ in parts])
         weights = np.concatenate([w * self._evaluate(p) for p, w in parts])
         kept = weights > 0.0
@@ -181,8 +181,7 @@ class DensityFunction:
 
     @cached_property
     def _fine(self) -> Density:
-        dimension = self.domain.dimension
-        return self.on(Grid(self.domain, (_FINE_CELLS[dimension],) * dimension))
+        return self.on(self.domain.even_grid(_FINE_CELLS[self.domain.dimension]))
 
     def _push(self, uniform: FloatArray) -> FloatArray:
         """Inverse Rosenblatt transform of points (N, d) of the unit cube; piecewise linear density in 1-D, constant in d >= 2."""
@@ -198,13 +197,13 @@ def push_uniform(density: Density, uniform: FloatArray) -> FloatArray:
     """Inverse Rosenblatt transform: points (N, d) of the unit cube to points distributed as the piecewise constant density."""
     grid = density.grid
     mass = np.reshape(density.weights, grid.cells)
-    points = np.empty_like(uniform)
+    coordinates = np.empty_like(uniform)
     row = np.zeros(len(uniform), dtype=np.int64)
     for k in range(mass.ndim):
         marginal = np.sum(mass, axis=tuple(range(k + 1, mass.ndim)))
         row, within = _pick(np.ravel(marginal), row * grid.cells[k], grid.cells[k], uniform[:, k])
-        points[:, k] = grid.edges(k)[row % grid.cells[k]] + within * grid.spacing[k]
-    return grid.domain.confine(points)
+        coordinates[:, k] = grid.split(k, row % grid.cells[k], within)
+    return grid.points(coordinates)
 
 
 def _pick(mass: FloatArray, first: IntArray, count: int, level: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -249,8 +248,8 @@ def lattice(count: int, dimension: int) -> FloatArray:
 
 
 def _cell_quadrature(grid: Grid) -> Iterator[tuple[FloatArray, float]]:
-    """Offsets (d,) from the cell centre and weights of a tensor Gauss–Legendre rule on one cell; the weights sum to one."""
+    """Places (d,) in [-1, 1]^d and weights of a tensor Gauss–Legendre rule on one cell; the weights sum to one."""
     nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES.get(grid.domain.dimension, 2))
     for index in product(range(len(nodes)), repeat=grid.domain.dimension):
         picked = list(index)
-        yield 0.5 * grid.spacing * nodes[picked], float(np.prod(0.5 * weights[picked]))
+        yield nodes[picked], float(np.prod(0.5 * weights[picked]))

@@ -15,6 +15,7 @@ class Status(Enum):
     DONE = "all the times were reached"
     INTERRUPTED = "stopped from outside; run again with --resume to go on"
     STEP_TOO_SMALL = "no admissible step was left; loosen the tolerance, refine the grid or look at the last saved state"
+    NOT_CONVERGED = "the iteration did not converge; use more cells, a higher temperature, other or more starts, or a looser tolerance"
     NOT_FINITE = "a value became infinite or undefined; shrink the domain, the step or the coefficients"
 
 
@@ -26,12 +27,16 @@ class StepFailed(Exception):
         self.status = status
 
 
-STEP_FIELDS = ("time", "dt", "energy", "mass", "minimum", "dissipation")
+STEP_FIELDS = ("time", "dt", "energy", "mass", "minimum", "dissipation", "balance", "wall", "iterations")
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """The certificate of one step: the state at its end (minimum: least cell average or weight) and ∫ρ|∇δE/δρ|² there."""
+    """The certificate of one step: the state at its end (minimum: least cell average or weight) and ∫ρ|∇δE/δρ|² there.
+
+    ``balance``: the energy's change plus the dissipation over the step by the trapezoidal rule, which is what is left of the
+    dissipation identity. ``wall``: the share of the mass at walls. ``iterations``: linear systems solved.
+    """
 
     time: float
     dt: float
@@ -39,10 +44,13 @@ class StepRecord:
     mass: float
     minimum: float
     dissipation: float
+    balance: float = 0.0
+    wall: float = 0.0
+    iterations: float = 0.0
 
     def row(self) -> tuple[float, ...]:
         """The fields in the order of STEP_FIELDS."""
-        return (self.time, self.dt, self.energy, self.mass, self.minimum, self.dissipation)
+        return tuple(getattr(self, name) for name in STEP_FIELDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +81,10 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The measures at the saved ``times`` (T,), the energy of each term there (T,), and how the run went."""
+    """The measures at the saved ``times`` (T,), the energy of each term there (T,), and how the run went.
+
+    ``tables``: what else a solver has found, as columns "group/name" whose rows belong together within a group.
+    """
 
     times: FloatArray
     measures: list[Measure]
@@ -82,6 +93,7 @@ class Run:
     status: Status
     message: str = ""
     notes: tuple[str, ...] = field(default=())
+    tables: dict[str, FloatArray] = field(default_factory=dict)
 
     @property
     def final(self) -> Measure:

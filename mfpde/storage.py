@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ import numpy as np
 
 from mfpde import __version__
 from mfpde.arrays import FloatArray
-from mfpde.domain import Axis, Domain, Grid
+from mfpde.domain import Axis, Disk, Domain, Grid
 from mfpde.march import Frame
 from mfpde.measure import Density, Measure, Particles
 from mfpde.run import STEP_FIELDS, Certificate, Run, Status, StepRecord
@@ -96,7 +96,7 @@ def write_run(path: Path, run: Run, domain: Domain, label: Label | None = None, 
         for k, (t, measure) in enumerate(zip(run.times, run.measures, strict=True))
     ]
     chunk = _Chunk(frames, run.certificate.rows)
-    _write_result(path, [chunk], domain, label or Label(), run.status, run.message, run.notes, wall_seconds)
+    _write_result(path, [chunk], domain, label or Label(), run.status, run.message, run.notes, wall_seconds, run.tables)
 
 
 def read_run(path: Path | str) -> StoredRun:
@@ -106,7 +106,7 @@ def read_run(path: Path | str) -> StoredRun:
         attributes = {name: _plain(value) for name, value in file.attrs.items()}
         if attributes.get("format", _FORMAT) != _FORMAT:
             raise ResultError(f"{path}: has format {attributes['format']}, but this version of mfpde reads format {_FORMAT}")
-        domain = Domain(tuple(Axis(**axis) for axis in json.loads(attributes["domain"])))
+        domain = _read_domain(json.loads(attributes["domain"]))
         if not all(isinstance(name, str) for name in domain.names):
             raise ValueError("the name of an axis is no text")
         times = _numbers(file["time"])
@@ -121,8 +121,26 @@ def read_run(path: Path | str) -> StoredRun:
         attributes["label"] = attributes.get("label") or path.stem
         attributes |= {name: str(attributes.get(name, "")) for name in ("title", "label", "solver", "message", "fingerprint")}
         measures = _read_measures(file, domain, len(times))
-        run = Run(times, measures, energy, Certificate(rows), status, attributes["message"], notes)
+        run = Run(times, measures, energy, Certificate(rows), status, attributes["message"], notes, _read_tables(file))
     return StoredRun(path, domain, run, attributes)
+
+
+def write_arrays(
+    path: Path, scales: Mapping[str, Any], arrays: Mapping[str, tuple[tuple[str, ...], Any]], attributes: Mapping[str, Any]
+) -> None:
+    """Write arrays, each with the names of its dimensions, and the ``scales`` of these (numbers or texts) to ``path``, atomically."""
+
+    def fill(file: h5py.File) -> None:
+        made = {name: _scale(file, name, _texts(values)) for name, values in scales.items()}
+        for name, (dimensions, values) in arrays.items():
+            dataset = file.create_dataset(name, data=values)
+            for k, dimension in enumerate(dimensions):
+                dataset.dims[k].attach_scale(made[dimension])
+        for name, value in attributes.items():
+            file.attrs[name] = value
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _publish(path, fill, sum(np.asarray(values).nbytes for _, values in arrays.values()))
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -222,12 +240,12 @@ class PartsRecorder:
         _publish(self.folder / "checkpoint.h5", lambda file: self._write_state(file, values), 0)
         self._since = time.monotonic()
 
-    def finish(self, status: Status, message: str, notes: tuple[str, ...]) -> None:
+    def finish(self, status: Status, message: str, notes: tuple[str, ...], tables: Mapping[str, FloatArray] | None = None) -> None:
         """Merge everything into the result and remove the parts; an interrupted run keeps them instead."""
         if status is not Status.INTERRUPTED:
             last = _Chunk(self.frames, np.array(self.rows, dtype=float).reshape(-1, len(STEP_FIELDS)))
             chunks = [*(self._read_part(k) for k in range(len(self._digests))), last]
-            _write_result(self.result, chunks, self.domain, self.label, status, message, notes, self._wall())
+            _write_result(self.result, chunks, self.domain, self.label, status, message, notes, self._wall(), tables or {})
             shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
 
@@ -416,6 +434,8 @@ def _open_result(path: Path) -> Iterator[h5py.File]:
     with _guarded(path), h5py.File(path, "r") as file:
         if "mfpde_version" not in file.attrs:
             raise ResultError(f"{path}: an HDF5 file, but not a result of mfpde")
+        if "study" in file.attrs:
+            raise ResultError(f"{path}: the table of a study, not a run; its runs lie in the folder study beside it")
         yield file
 
 
@@ -445,7 +465,7 @@ def _read_measures(file: h5py.File, domain: Domain, count: int) -> list[Measure]
             raise ValueError(f"/density has shape {values.shape}, which does not fit {count} times and {domain.dimension} axes")
         if not (np.isfinite(values).all() and (values >= 0.0).all() and all(frame.any() for frame in values)):
             raise ValueError("/density must be finite, nonnegative and at no time all zero")
-        grid = Grid(domain, tuple(int(n) for n in values.shape[1:]))
+        grid = domain.grid(tuple(int(n) for n in values.shape[1:]))
         return [Density(grid, frame) for frame in values]
     if not count:
         return []
@@ -468,6 +488,7 @@ def _write_result(
     message: str,
     notes: tuple[str, ...],
     wall_seconds: float,
+    tables: Mapping[str, FloatArray],
 ) -> None:
     frames = [frame for chunk in chunks for frame in chunk.frames]
     rows = np.concatenate([chunk.rows for chunk in chunks])
@@ -475,9 +496,10 @@ def _write_result(
     def fill(file: h5py.File) -> None:
         _write_frames(file, frames, domain)
         _write_steps(file, rows)
+        _write_tables(file, tables, [file[name] for name in domain.grid_names if name in file])
         for name, value in label.attributes().items():
             file.attrs[name] = value
-        file.attrs["domain"] = json.dumps([_axis_fields(axis) for axis in domain.axes])
+        file.attrs["domain"] = json.dumps(_domain_fields(domain))
         file.attrs["terms"] = json.dumps(list(frames[0].energies) if frames else [])
         file.attrs["status"], file.attrs["message"], file.attrs["notes"] = status.name, message, json.dumps(notes)
         file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -487,8 +509,17 @@ def _write_result(
     _publish(path, fill, _frame_bytes(frames) + rows.nbytes)
 
 
-def _axis_fields(axis: Axis) -> dict[str, Any]:
-    return {name: getattr(axis, name) for name in ("name", "lower", "upper", "periodic", "frozen")}
+def _domain_fields(domain: Domain) -> Any:
+    """A list of axes for a box, a table for a disk."""
+    if isinstance(domain, Disk):
+        return {"coordinates": domain.coordinates, "radius": domain.radius, "center": domain.center}
+    return [{name: getattr(axis, name) for name in ("name", "lower", "upper", "periodic", "frozen")} for axis in domain.axes]
+
+
+def _read_domain(fields: Any) -> Domain:
+    if isinstance(fields, dict):
+        return Disk(tuple(fields["coordinates"]), fields["radius"], tuple(fields["center"]))
+    return Domain(tuple(Axis(**axis) for axis in fields))
 
 
 def _write_frames(file: h5py.File, frames: list[Frame], domain: Domain) -> None:
@@ -504,10 +535,12 @@ def _write_frames(file: h5py.File, frames: list[Frame], domain: Domain) -> None:
         return
     first = frames[0].measure
     if isinstance(first, Density):
-        scales = [_scale(file, name, first.grid.middles(k)) for k, name in enumerate(domain.names)]
-        for k, name in enumerate(domain.names):
+        scales = [_scale(file, name, first.grid.middles(k)) for k, name in enumerate(domain.grid_names)]
+        for k, name in enumerate(domain.grid_names):
             _scale(file, f"{name}_edges", first.grid.edges(k))
         _dataset(file, "density", np.stack([_measure_arrays(f.measure)["density"] for f in frames]), [time_scale, *scales], True)
+        if isinstance(domain, Disk):
+            _write_cells(file, first.grid, domain, scales)
     else:
         particle = _scale(file, "particle", np.arange(len(first.weights)))
         coordinate = _scale(file, "coordinate", np.array(domain.names, dtype=h5py.string_dtype()))
@@ -516,11 +549,44 @@ def _write_frames(file: h5py.File, frames: list[Frame], domain: Domain) -> None:
         _dataset(file, "weight", first.weights, [particle])
 
 
+def _write_cells(file: h5py.File, grid: Grid, domain: Domain, scales: list[h5py.Dataset]) -> None:
+    """The cells' areas and the Cartesian coordinates of their centres, which belong to the density [CF conventions]."""
+    for name, values in zip(domain.names, grid.centers.T, strict=True):
+        _dataset(file, name, values.reshape(grid.cells), scales)
+    _dataset(file, "cell_area", np.reshape(grid.weight, grid.cells), scales)
+    file["density"].attrs["coordinates"] = " ".join((*domain.names, "cell_area"))
+
+
 def _write_steps(file: h5py.File, rows: FloatArray) -> None:
     group = file.create_group("steps")
     scale = _scale(group, "step", np.arange(len(rows)))
     for k, name in enumerate(STEP_FIELDS):
         _dataset(group, name, rows[:, k], [scale])
+
+
+def _write_tables(file: h5py.File, tables: Mapping[str, FloatArray], axes: list[h5py.Dataset]) -> None:
+    """One group for each table, its columns along a common scale ``row``; a column of densities has the grid's scales as well."""
+    shape = tuple(axis.size for axis in axes)
+    for path, values in tables.items():
+        name, column = path.split("/")
+        group = file.require_group(name)
+        scales = [group["row"] if "row" in group else _scale(group, "row", np.arange(len(values)))]
+        if axes and values.shape[1:] == shape:
+            scales += axes
+        else:
+            scales += [_scale(group, f"{column}_{k}", np.arange(n)) for k, n in enumerate(values.shape[1:])]
+        _dataset(group, column, values, scales)
+    file.attrs["tables"] = json.dumps(list(tables))
+
+
+def _read_tables(file: h5py.File) -> dict[str, FloatArray]:
+    return {path: _numbers(file[path]) for path in json.loads(file.attrs.get("tables", "[]"))}
+
+
+def _texts(values: Any) -> Any:
+    """A list of texts as HDF5 holds it, anything else as it is."""
+    plain = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    return np.array(values, dtype=h5py.string_dtype()) if plain else values
 
 
 def _scale(group: h5py.Group, name: str, values: Any) -> h5py.Dataset:

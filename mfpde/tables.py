@@ -84,15 +84,14 @@ def _gap(comparison: Comparison | None) -> str:
 def info_text(stored: StoredRun) -> str:
     """What a result file holds."""
     run, attributes = stored.run, stored.attributes
-    axes = ", ".join(f"{a.name} in [{a.lower:g}, {a.upper:g}]{_kind(a.periodic, a.frozen)}" for a in stored.domain.axes)
     head = [
         ("title", stored.title),
         ("label", f"{stored.label} ({attributes.get('solver', '')})"),
         ("status", f"{run.status.name}: {run.message or run.status.value}"),
-        ("domain", axes),
+        ("domain", ", ".join(stored.domain.describe())),
         ("measure", _measure(stored)),
         ("seed", str(attributes.get("seed")) if attributes.get("seed", -1) != -1 else "none"),
-        ("scheme", "; ".join(run.notes)),
+        ("scheme", ("\n" + 9 * " " if run.tables else "; ").join(run.notes)),
         ("run", run_line(stored)),
         ("made", f"{attributes.get('created')} by mfpde {attributes.get('mfpde_version')}"),
         ("case", f"sha256 {attributes.get('case_sha256')}"),
@@ -101,10 +100,6 @@ def info_text(stored: StoredRun) -> str:
     names = list(run.energy)
     rows = [[number(t), *(number(float(run.energy[n][k]), 8) for n in names)] for k, t in enumerate(run.times)]
     return text + "\n" + grid_text(["time", *names], rows, "") if rows else text
-
-
-def _kind(periodic: bool, frozen: bool) -> str:
-    return " periodic" if periodic else " frozen" if frozen else ""
 
 
 def _measure(stored: StoredRun) -> str:

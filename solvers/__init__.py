@@ -7,8 +7,9 @@ from mfpde.problem import Problem
 from mfpde.run import Run
 from mfpde.solvers.finite_volume import FiniteVolume
 from mfpde.solvers.particles import ParticleFlow
+from mfpde.solvers.stationary import Stationary, critical_temperature
 
-__all__ = ["FiniteVolume", "ParticleFlow", "Solver"]
+__all__ = ["FiniteVolume", "ParticleFlow", "Solver", "Stationary", "critical_temperature"]
 
 
 class Solver(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import BoolArray, FloatArray
 from mfpde.march import Memory, march
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
@@ -90,7 +90,7 @@ class DeterministicFlow:
     def start(self) -> ParticleState:
         """The initial atoms."""
         points = self._initial.copy()
-        velocity = self._velocity(self._held(points))(0.0, points.ravel())
+        velocity = self._velocity(self.domain.touching(points))(0.0, points.ravel())
         energy = self.problem.energy.value(Particles(points, self.weights))
         return ParticleState(0.0, points, velocity.reshape(points.shape), np.nan, 0.0, energy)
 
@@ -112,22 +112,15 @@ class DeterministicFlow:
         mass, least = float(np.sum(self.weights)), float(np.min(self.weights))
         return StepRecord(state.time, state.dt, state.energy, mass, least, dissipation)
 
-    def _held(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Bounds of the velocity (N, d): nothing may leave through the wall that it sits on, and frozen axes do not move."""
-        domain = self.domain
-        wall = ~domain.periodic
-        low = np.where((points <= domain.lower) & wall, 0.0, -np.inf)
-        high = np.where((points >= domain.upper) & wall, 0.0, np.inf)
-        return np.where(domain.frozen, 0.0, low), np.where(domain.frozen, 0.0, high)
-
-    def _velocity(self, held: tuple[FloatArray, FloatArray]) -> Callable[[float, FloatArray], FloatArray]:
-        """The right-hand side for positions that may overshoot a wall within a step: it is evaluated at their projection."""
-        low, high = held
+    def _velocity(self, touching: BoolArray) -> Callable[[float, FloatArray], FloatArray]:
+        """The right-hand side for positions that may overshoot a wall within a step: it is evaluated at their projection, and
+        nothing leaves through the walls that it was touching at the step's start."""
 
         def velocity(_: float, flat: FloatArray) -> FloatArray:
-            points = self.domain.confine(flat.reshape(low.shape))
+            free = flat.reshape(len(touching), -1)
+            points = self.domain.confine(free)
             slope = self.problem.energy.gradient(Particles(points, self.weights), points)
-            return np.ravel(np.clip(-slope, low, high))
+            return np.ravel(self.domain.slide(-slope, free, touching))
 
         return velocity
 
@@ -138,7 +131,7 @@ class DeterministicFlow:
         left = until - state.time
         first = None if np.isnan(state.next_dt) else min(state.next_dt, left)
         flat = state.points.ravel()
-        velocity = self._velocity(self._held(state.points))
+        velocity = self._velocity(self.domain.touching(state.points))
         stepper = DOP853(velocity, state.time, flat, until, rtol=self.tolerance, atol=self.tolerance, first_step=first)
         message = stepper.step()
         if stepper.status == "failed" or not np.isfinite(stepper.y).all():
@@ -146,14 +139,14 @@ class DeterministicFlow:
         free = stepper.y.reshape(state.points.shape)
         points = self.domain.confine(free)
         unmoved = bool(np.array_equal(points, free))
-        held = self._held(points)
-        rate = stepper.f if unmoved else self._velocity(held)(0.0, points.ravel())
+        touching = self.domain.touching(points)
+        rate = stepper.f if unmoved else self._velocity(touching)(0.0, points.ravel())
         dt = float(stepper.t - state.time)
         cut = first is not None and first < state.next_dt
         return ParticleState(
             float(stepper.t),
             points,
-            np.clip(np.reshape(rate, points.shape), *held),
+            self.domain.slide(np.reshape(rate, points.shape), points, touching),
             max(float(stepper.h_abs), state.next_dt) if cut else float(stepper.h_abs),
             dt,
             self.problem.energy.value(Particles(points, self.weights)),

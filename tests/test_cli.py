@@ -25,8 +25,18 @@ from mfpde.run import Status, StepFailed
 from mfpde.solvers.finite_volume.solver import FiniteVolumeFlow
 from mfpde.solvers.particles import LangevinFlow
 
-SHIPPED = ["circle", "noisy_student", "real_data", "teacher_density", "teacher_student", "two_dimensional"]
-COMMANDS = ["run", "check", "compare", "plot", "info", "cases", "schema"]
+SHIPPED = [
+    "circle",
+    "desai_zwanzig",
+    "disk",
+    "heat_refinement",
+    "noisy_student",
+    "real_data",
+    "teacher_density",
+    "teacher_student",
+    "two_dimensional",
+]
+COMMANDS = ["run", "study", "check", "compare", "plot", "info", "cases", "schema"]
 
 SMALL = """title = "A small case"
 
@@ -241,13 +251,16 @@ def schema() -> Any:
 
 def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     assert schema["$schema"].startswith("https://json-schema.org/")
-    top = {"title", "domain", "energy", "initial", "time", "solver", "compare"}
-    axis, network = {"lower", "upper", "periodic", "frozen"}, {"activation", "inputs", "teacher", "parameter", "bias"}
+    top = {"title", "domain", "energy", "initial", "time", "solver", "compare", "study"}
+    axis = {"lower", "upper", "periodic", "frozen", "axes", "radius", "center"}
+    network = {"activation", "inputs", "teacher", "parameter", "bias"}
     inputs, teacher = {"law", "scale", "file", "columns", "standardize"}, {"neurons", "weights", "density", "column"}
-    solver = {"cells", "count", "seed", "start", "tolerance", "step"}
+    solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux"}
+    study = {"steps", "tolerances", "exact", "norms", "times", "expected", "allowance", "l1", "l2", "w2", "loss"}
+    densities = {"kernel", "exponent", "coefficient"}
     rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference"}
     assert set(schema["properties"]) == top
-    assert _keys(schema) == top | axis | network | inputs | teacher | solver | rest
+    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -148,7 +148,7 @@ def test_a_gibbs_state_is_stationary_to_round_off():
     state = flow.start()
     gibbs = np.exp(-0.5 * grid.centers[:, 0] ** 2 / 0.3)
     rate = np.empty(100)
-    evaluation = flow._evaluate(gibbs, rate)
+    evaluation = flow.model.evaluate(gibbs, rate)
     assert np.max(np.abs(rate)) < 1e-11
     assert abs(evaluation.dissipation) < 1e-20
     assert state.time == 0.0

@@ -11,12 +11,26 @@ import numpy as np
 
 from mfpde.arrays import FloatArray, physical_memory
 from mfpde.case import schema
+from mfpde.case.difference import NORM, DifferenceExpression
 from mfpde.case.errors import CaseError, Key, shown
 from mfpde.case.expression import Expression, ExpressionError, parse
 from mfpde.case.load import CaseFile, InputError
 from mfpde.case.table import TableError, read_columns, standardized
-from mfpde.domain import Axis, Domain, Grid
-from mfpde.energy import Circle, EnergySum, Entropy, InputLaw, Normal, Potential, Samples, Uniform, two_layer
+from mfpde.domain import Axis, Disk, Domain
+from mfpde.energy import (
+    Circle,
+    EnergySum,
+    Entropy,
+    InputLaw,
+    Interaction,
+    Normal,
+    PairKernel,
+    Potential,
+    Power,
+    Samples,
+    Uniform,
+    two_layer,
+)
 from mfpde.energy.base import Energy
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
@@ -24,7 +38,8 @@ from mfpde.problem import Problem
 if TYPE_CHECKING:
     from mfpde.solvers import Solver
 
-_RESERVED = ("time", "density", "position", "weight", "energy", "mass", "minimum", "steps", "step", "particle", "coordinate")
+_RESERVED = ("time", "density", "position", "weight", "energy", "mass", "minimum", "steps", "step", "particle", "coordinate", "branches")
+_RESERVED_ON_DISKS = ("radius", "angle", "cell_area")
 _CHECK_CELLS = {1: 512, 2: 64, 3: 24}
 _MOST_CELLS = 20_000_000
 _BYTES_OF_AN_ATOM = 8 * 40
@@ -45,12 +60,23 @@ def build_problem(case: CaseFile) -> Problem:
 
 def build_solver(case: CaseFile, number: int) -> "Solver":
     """The solver with this index in the case."""
-    from mfpde.solvers import FiniteVolume, ParticleFlow
+    from mfpde.solvers import ParticleFlow, Stationary
 
     table = case.table.solver[number]
     if isinstance(table, schema.FiniteVolumeSolver):
-        return FiniteVolume(tuple(table.cells), table.tolerance)
+        return _finite_volume(case.table, table)
+    if isinstance(table, schema.StationarySolver):
+        return Stationary(tuple(table.cells), table.starts, table.seed, table.tolerance, table.select)
     return ParticleFlow(table.count, table.seed, table.start, table.tolerance, table.step)
+
+
+def _finite_volume(case: schema.CaseTable, table: schema.FiniteVolumeSolver) -> "Solver":
+    from mfpde.solvers import finite_volume as fv
+
+    temperature = sum(term.temperature for term in case.energy if isinstance(term, schema.EntropyTerm))
+    fluxes = {"auto": None, "upwind": fv.Upwind(), "limited": fv.LimitedUpwind(), "scharfetter_gummel": fv.ScharfetterGummel(temperature)}
+    steppers = {"auto": None, "explicit": fv.Explicit(), "implicit": fv.Implicit(), "implicit_euler": fv.ImplicitEuler()}
+    return fv.FiniteVolume(tuple(table.cells), table.tolerance, fluxes[table.flux], steppers[table.stepper], table.step)
 
 
 def fingerprint(case: CaseFile, number: int) -> str:
@@ -77,15 +103,32 @@ def _digest(path: Path) -> str:
 
 
 def _domain(table: schema.CaseTable) -> Domain:
-    for name in table.domain:
-        if not name.isidentifier() or name in _RESERVED or name.startswith("energy_") or name.endswith("_edges"):
-            raise CaseError(("domain", name), f"an axis name is a word that is none of {', '.join(_RESERVED)}, energy_… and …_edges")
-        _parsed("0", list(table.domain), ("domain", name))
-    axes = (Axis(name, float(a.lower), float(a.upper), a.periodic, a.frozen) for name, a in table.domain.items())
+    first, shape = next(iter(table.domain.items()))
+    if isinstance(shape, schema.DiskTable):
+        return _disk(shape, ("domain", first))
+    _check_names({name: ("domain", name) for name in table.domain}, _RESERVED)
+    intervals = ((name, a) for name, a in table.domain.items() if isinstance(a, schema.AxisTable))
+    axes = (Axis(name, float(a.lower), float(a.upper), a.periodic, a.frozen) for name, a in intervals)
     try:
         return Domain(tuple(axes))
     except ValueError as error:
         raise CaseError(("domain",), str(error)) from error
+
+
+def _disk(table: schema.DiskTable, key: Key) -> Disk:
+    _check_names(dict.fromkeys(table.axes, (*key, "axes")), (*_RESERVED, *_RESERVED_ON_DISKS))
+    try:
+        return Disk((table.axes[0], table.axes[1]), float(table.radius), (float(table.center[0]), float(table.center[1])))
+    except ValueError as error:
+        raise CaseError(key, str(error)) from error
+
+
+def _check_names(keys: dict[str, Key], reserved: tuple[str, ...]) -> None:
+    """Raises CaseError unless each name, with the key where it stands, can be used in expressions and results."""
+    for name, key in keys.items():
+        if not name.isidentifier() or name in reserved or name.startswith("energy_") or name.endswith("_edges"):
+            raise CaseError(key, f"an axis name is a word that is none of {', '.join(reserved)}, energy_… and …_edges")
+        _parsed("0", list(keys), key)
 
 
 def _parsed(text: str, names: list[str], key: Key) -> Expression:
@@ -102,7 +145,7 @@ def _density(text: str, domain: Domain, key: Key) -> DensityFunction:
     if cells is None:
         raise CaseError(key, f"a density needs a domain of at most 3 axes, got {domain.dimension}; give atoms instead")
     try:
-        density.on(Grid(domain, (cells,) * domain.dimension))
+        density.on(domain.even_grid(cells))
     except ValueError as error:
         raise CaseError(key, f"{shown(text)}: {error}") from error
     return density
@@ -145,9 +188,25 @@ def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
     noisy = any(isinstance(term, schema.EntropyTerm) for term in table.energy)
     for number, solver in enumerate(table.solver):
         if isinstance(solver, schema.FiniteVolumeSolver):
-            _check_cells(solver.cells, domain, ("solver", number, "cells"))
+            check_cells(solver.cells, domain, ("solver", number, "cells"))
+        elif isinstance(solver, schema.StationarySolver):
+            check_cells(solver.cells, domain, ("solver", number, "cells"))
+            _check_stationary(table, ("solver", number))
         else:
             _check_particles(solver, table.initial, domain, noisy, ("solver", number))
+            if any(isinstance(term, schema.PorousMediumTerm) for term in table.energy):
+                raise CaseError(("solver", number), "particles cannot follow a porous_medium term: it needs a density; use finite_volume")
+
+
+def _check_stationary(table: schema.CaseTable, key: Key) -> None:
+    if not any(isinstance(term, schema.EntropyTerm | schema.PorousMediumTerm) for term in table.energy):
+        raise CaseError(
+            key,
+            "stationary states need an entropy or porous_medium term; without one they are measures that no grid holds: "
+            "use finite_volume or particles up to long times",
+        )
+    if _times(table.time)[-1] <= 0.0:
+        raise CaseError(("time",), "a stationary state stands at the last saved time, which must be positive")
 
 
 def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, key: Key) -> None:
@@ -163,11 +222,17 @@ def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, dom
         raise CaseError((*key, "count"), f"got {count}; leave it out: the {len(atoms)} initial atoms are the particles")
 
 
-def _check_cells(cells: list[int], domain: Domain, key: Key) -> None:
+def check_cells(cells: list[int], domain: Domain, key: Key) -> None:
+    """Raises CaseError unless finite volumes can have these cells on the domain."""
     if domain.dimension > 3:
         raise CaseError(key[:-1], f"finite volumes need at most 3 axes, got {domain.dimension}; use particles")
     if len(cells) != domain.dimension:
-        raise CaseError(key, f"needs one number for each of the {domain.dimension} axes ({', '.join(domain.names)}), got {shown(cells)}")
+        names = ", ".join(domain.grid_names)
+        raise CaseError(key, f"needs one number for each of the {domain.dimension} axes ({names}), got {shown(cells)}")
+    try:
+        domain.grid(tuple(cells))
+    except ValueError as error:
+        raise CaseError(key, str(error)) from error
     if math.prod(cells) > _MOST_CELLS:
         raise CaseError(key, f"{math.prod(cells)} cells are more than the {_MOST_CELLS} that are accepted")
 
@@ -191,12 +256,16 @@ def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energ
         return Entropy(table.temperature)
     if isinstance(table, schema.PotentialTerm):
         return _potential(table, domain, (*key, "density"))
+    if isinstance(table, schema.PorousMediumTerm):
+        return Power(table.exponent, table.coefficient)
+    if isinstance(table, schema.InteractionTerm):
+        return _interaction(table, domain, (*key, "kernel"))
     return _two_layer(case, table, domain, key)
 
 
 def _potential(table: schema.PotentialTerm, domain: Domain, key: Key) -> Potential:
     expression = _parsed(table.density, list(domain.names), key)
-    probes = domain.lower + np.random.default_rng(0).random((256, domain.dimension)) * (domain.upper - domain.lower)
+    probes = domain.spread(np.random.default_rng(0).random((256, domain.dimension)))
     if not (np.isfinite(expression(probes)).all() and np.isfinite(expression.gradient(probes)).all()):
         raise CaseError(key, f"{shown(table.density)}: the potential or its gradient is not finite everywhere inside the domain")
     for k in np.flatnonzero(domain.periodic):
@@ -208,6 +277,17 @@ def _potential(table: schema.PotentialTerm, domain: Domain, key: Key) -> Potenti
         if not gap <= 1e-8 * (1.0 + size):
             raise CaseError(key, f"{shown(table.density)}: differs at the two ends of the periodic axis {domain.names[k]}")
     return Potential(expression, expression.gradient)
+
+
+def _interaction(table: schema.InteractionTerm, domain: Domain, key: Key) -> Interaction:
+    if NORM in domain.names:
+        where = ("domain", NORM) if not isinstance(domain, Disk) else ("domain",)
+        raise CaseError(where, f"with an interaction no axis can be called {NORM}: in its kernel that is the norm of the difference")
+    kernel = DifferenceExpression(_parsed(table.kernel, [*domain.names, NORM], key))
+    try:
+        return Interaction(PairKernel(domain, kernel, kernel.slope, table.coefficient), table.kernel)
+    except ValueError as error:
+        raise CaseError(key, f"{shown(table.kernel)}: {error}") from error
 
 
 def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> Energy:

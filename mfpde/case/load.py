@@ -170,7 +170,7 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"got {shown(value)}; accepted: {', '.join(choices)}{nearest(str(value), choices)}"
     if kind == "value_error":
         return str(context.get("error", finding["msg"]))
-    if kind == "string_pattern_mismatch" and key[-1] not in ("label", "reference"):
+    if kind == "string_pattern_mismatch" and key[-1] not in ("label", "reference", "solver"):
         return f"got {shown(value)}; accepted: text without control characters"
     if kind == "string_pattern_mismatch":
         return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
@@ -211,6 +211,7 @@ def _below(annotation: Any, part: Any) -> Any:
         return annotation
     arguments = get_args(annotation)
     tagged = [a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel) and part in _tags(a)]
+    tagged += [_stripped(a) for a in arguments if any(getattr(mark, "tag", None) == part for mark in getattr(a, "__metadata__", ()))]
     if tagged:
         return tagged[0]
     return _stripped(arguments[-1]) if arguments else annotation
@@ -221,7 +222,7 @@ def _stripped(annotation: Any) -> Any:
     if hasattr(annotation, "__metadata__"):
         annotation = get_args(annotation)[0]
     arguments = [a for a in get_args(annotation) if a is not type(None)]
-    return arguments[0] if type(None) in get_args(annotation) and len(arguments) == 1 else annotation
+    return _stripped(arguments[0]) if type(None) in get_args(annotation) and len(arguments) == 1 else annotation
 
 
 def _tags(model: type[BaseModel]) -> list[str]:

@@ -3,7 +3,19 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.config import JsonDict
 
 _MOST = 1e30
 _NO_CONTROL = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
@@ -58,6 +70,47 @@ class AxisTable(Table):
         if self.periodic and self.frozen:
             raise ValueError("cannot be both periodic and frozen")
         return self
+
+
+_PAIR: JsonDict = {"minItems": 2, "maxItems": 2}
+
+
+class DiskTable(Table):
+    """The whole domain as a disk in the plane, with no flux through its rim; finite volumes on it are polar."""
+
+    axes: list[Text] = Field(description="the names of the two Cartesian coordinates", json_schema_extra=_PAIR)
+    radius: Positive
+    center: list[Number] = Field([0.0, 0.0], description="the disk's centre", json_schema_extra=_PAIR)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_both(cls, table: Any) -> Any:
+        found = [name for name in AxisTable.model_fields if name in table] if isinstance(table, dict) else []
+        if found:
+            raise ValueError(f"is an interval (lower, upper, periodic, frozen) or a disk (axes, radius, center), got {found[0]} in a disk")
+        return table
+
+    @model_validator(mode="after")
+    def _planar(self) -> Self:
+        if len(self.axes) != 2 or self.axes[0] == self.axes[1]:
+            raise ValueError(f'`axes` needs two different names, e.g. axes = ["a", "b"], got {self.axes}')
+        if len(self.center) != 2:
+            raise ValueError(f"`center` needs two numbers, got {self.center}")
+        if self.radius < 1e-6 * max(abs(c) for c in self.center):
+            raise ValueError(f"is too small to be resolved at its place, got radius = {self.radius}, center = {self.center}")
+        return self
+
+
+def _shape(table: Any) -> str:
+    """Which of the two a domain's table describes, by its keys."""
+    keys = set(table) if isinstance(table, dict) else set()
+    return "disk" if isinstance(table, DiskTable) or keys & set(DiskTable.model_fields) else "interval"
+
+
+DomainTable = Annotated[
+    Annotated[AxisTable, Tag("interval")] | Annotated[DiskTable, Tag("disk")],
+    Discriminator(_shape),
+]
 
 
 class NormalInputs(Table):
@@ -140,7 +193,42 @@ class EntropyTerm(Table):
     temperature: Positive
 
 
-Term = Annotated[TwoLayerTerm | PotentialTerm | EntropyTerm, Field(discriminator="kind")]
+class PorousMediumTerm(Table):
+    """c ∫ρ^m/(m − 1): diffusion c Δρ^m."""
+
+    kind: Literal["porous_medium"]
+    label: Label | None = None
+    exponent: Positive = Field(description="m > 0, other than 1")
+    coefficient: Positive = Field(1.0, description="c")
+
+    @field_validator("exponent")
+    @classmethod
+    def _nonlinear(cls, exponent: float) -> float:
+        if exponent == 1.0:
+            raise ValueError('must not be 1, where the diffusion is linear: that is kind = "entropy" with temperature = coefficient, got 1')
+        return exponent
+
+
+class InteractionTerm(Table):
+    """½∬ c W(x − y) ρ(dx)ρ(dy)."""
+
+    kind: Literal["interaction"]
+    label: Label | None = None
+    kernel: Text = Field(
+        description="expression W, even: the axis names are the components of the difference x - y, the shortest one along periodic axes, "
+        "and r is its norm"
+    )
+    coefficient: Number = Field(1.0, description="c, of any sign but not 0")
+
+    @field_validator("coefficient")
+    @classmethod
+    def _present(cls, coefficient: float) -> float:
+        if abs(coefficient) < 1e-30:
+            raise ValueError(f"must not be 0: leave the term out instead, got {coefficient:g}")
+        return coefficient
+
+
+Term = Annotated[TwoLayerTerm | PotentialTerm | EntropyTerm | PorousMediumTerm | InteractionTerm, Field(discriminator="kind")]
 
 
 class Initial(Table):
@@ -187,7 +275,22 @@ class FiniteVolumeSolver(Table):
     kind: Literal["finite_volume"]
     label: Label | None = None
     cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] = Field(min_length=1, max_length=3, description="one number for each axis")
-    tolerance: Annotated[float, Field(ge=1e-15, le=1e-2)] = Field(1e-8, description="largest L1 error of a time step")
+    tolerance: Annotated[float, Field(ge=1e-15, le=1e-2)] | None = Field(
+        None, description="largest L1 error of a time step; default: 1e-8 explicit, 1e-6 implicit, 1e-4 implicit_euler"
+    )
+    flux: Literal["auto", "upwind", "limited", "scharfetter_gummel"] = Field(
+        "auto", description="auto: scharfetter_gummel with an entropy, limited without"
+    )
+    stepper: Literal["auto", "explicit", "implicit", "implicit_euler"] = Field(
+        "auto", description="auto: implicit (of second order) with an entropy or a porous medium, explicit without"
+    )
+    step: Positive | None = Field(None, description="a fixed time step instead of the tolerance")
+
+    @model_validator(mode="after")
+    def _one_control(self) -> Self:
+        if self.step is not None and self.tolerance is not None:
+            raise ValueError("`step` switches the error control off, so it cannot stand beside `tolerance`; leave one of them out")
+        return self
 
 
 class ParticleSolver(Table):
@@ -202,7 +305,19 @@ class ParticleSolver(Table):
     step: Positive | None = Field(None, description="largest Euler–Maruyama step; required with an entropy term")
 
 
-SolverTable = Annotated[FiniteVolumeSolver | ParticleSolver, Field(discriminator="kind")]
+class StationarySolver(Table):
+    """Stationary states of energies with an entropy or a power of the density, from several starts."""
+
+    kind: Literal["stationary"]
+    label: Label | None = None
+    cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] = Field(min_length=1, max_length=3, description="one number for each axis")
+    starts: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="how many starts; one is enough where the energy is convex")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    tolerance: Annotated[float, Field(ge=1e-15, le=1e-2)] = Field(1e-10, description="error that counts as converged, beside the potential")
+    select: Literal["initial", "lowest"] = Field("initial", description="store the state from the initial density, or the lowest")
+
+
+SolverTable = Annotated[FiniteVolumeSolver | ParticleSolver | StationarySolver, Field(discriminator="kind")]
 
 
 class Compare(Table):
@@ -211,16 +326,96 @@ class Compare(Table):
     reference: Label | None = None
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+_Cells = Annotated[int, Field(ge=1, le=10_000_000)]
+_CELLS_SCHEMA = {"type": "integer", "minimum": 1, "maximum": 10_000_000}
+StudyGrid = Annotated[
+    list[_Cells],
+    Field(min_length=1, max_length=3),
+    BeforeValidator(_as_list),
+    WithJsonSchema({"anyOf": [_CELLS_SCHEMA, {"type": "array", "items": _CELLS_SCHEMA, "minItems": 1, "maxItems": 3}]}),
+]
+Norm = Literal["l1", "l2", "w2", "loss"]
+
+
+class ExpectedOrders(Table):
+    """Orders that a refinement must show."""
+
+    l1: Positive | None = None
+    l2: Positive | None = None
+    w2: Positive | None = None
+    loss: Positive | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.by_norm:
+            raise ValueError("needs an order for at least one of l1, l2, w2, loss")
+        return self
+
+    @property
+    def by_norm(self) -> dict[str, float]:
+        """The orders that are given."""
+        return {name: value for name in ("l1", "l2", "w2", "loss") if (value := getattr(self, name)) is not None}
+
+
+class RefinementTable(Table):
+    """Errors and orders of convergence on finer and finer grids, or with smaller and smaller steps."""
+
+    kind: Literal["refinement"]
+    solver: Label | None = Field(None, description="label of the solver to refine; default: the first finite_volume solver")
+    cells: list[StudyGrid] | None = Field(None, max_length=64, description="grids: one number of cells for each axis")
+    steps: list[Positive] | None = Field(None, max_length=64, description="fixed time steps, alone or one for each grid")
+    tolerances: list[Annotated[float, Field(ge=1e-15, le=1e-2)]] | None = Field(None, description="one for each run; default: the solver's")
+    reference: Label | None = Field(None, description="exact, finest or the label of another solver; default: exact if given, else finest")
+    exact: Text | None = Field(None, description="expression in the axis names and t: the exact density, which is not normalised")
+    norms: list[Norm] | None = Field(None, min_length=1, description="default: all")
+    times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: the last")
+    expected: ExpectedOrders | None = Field(None, description="orders that the fits must show")
+    allowance: Positive | None = Field(None, description="how far a fitted order may be from an expected one; default: 0.15")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        lengths = {name: len(values) for name in ("cells", "steps", "tolerances") if (values := getattr(self, name)) is not None}
+        if lengths.keys() <= {"tolerances"}:
+            raise ValueError("needs `cells`, `steps` or both")
+        if len(set(lengths.values())) > 1:
+            raise ValueError("needs as many " + " as ".join(f"{name} ({count})" for name, count in lengths.items()))
+        for name in ("norms", "times"):
+            values = getattr(self, name) or []
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{name}` holds one of its elements twice, got {values}")
+        if self.allowance is not None and self.expected is None:
+            raise ValueError("`allowance` goes with `expected`")
+        return self
+
+
+StudyTable = RefinementTable  # of further kinds a union, discriminated by `kind`
+
+
 class CaseTable(Table):
     """A whole case file."""
 
     title: Annotated[str, StringConstraints(max_length=500, pattern=_NO_CONTROL)] = ""
-    domain: dict[str, AxisTable] = Field(min_length=1, max_length=16, description="one table an axis, in order")
+    domain: dict[str, DomainTable] = Field(
+        min_length=1, max_length=16, description="one table an axis, in order, or a single one that describes a disk"
+    )
     energy: list[Term] = Field(min_length=1, max_length=32, description="terms, which are summed")
     initial: Initial
     time: Time
     solver: list[SolverTable] = Field(min_length=1, max_length=64)
     compare: Compare = Compare()
+    study: StudyTable | None = Field(None, description="what `mfpde study` does with this case")
+
+    @field_validator("domain")
+    @classmethod
+    def _one_shape(cls, domain: dict[str, DomainTable]) -> dict[str, DomainTable]:
+        disks = [name for name, table in domain.items() if isinstance(table, DiskTable)]
+        if disks and len(domain) > 1:
+            raise ValueError(f"a disk is the whole domain and stands alone; got the tables {', '.join(domain)}")
+        return domain
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.base import Energy, EnergySum, GridEnergy
 from mfpde.energy.inputs import Circle, InputLaw, Normal, Samples, Uniform
+from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Entropy, Power
 from mfpde.energy.network import TwoLayer, two_layer
+from mfpde.energy.pair_kernel import PairKernel
 from mfpde.energy.potential import Potential
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "Entropy",
     "GridEnergy",
     "InputLaw",
+    "Interaction",
     "Normal",
+    "PairKernel",
     "Potential",
     "Power",
     "Samples",

@@ -206,7 +206,7 @@ def probe_points(domain: Domain, count: int) -> FloatArray:
     """Up to 2 · ``count`` points (M, d) that fill the domain: a golden-ratio lattice that crowds at the ends (arcsine law), and the
     same drawn towards zero by factors 1 … 1e-3, where θ ↦ σ(x·θ) varies fastest for large x."""
     unit = lattice(count, domain.dimension)
-    spread = domain.lower + 0.5 * (1.0 - np.cos(np.pi * unit)) * (domain.upper - domain.lower)
+    spread = domain.spread(0.5 * (1.0 - np.cos(np.pi * unit)))
     return np.concatenate([spread, _towards_zero(spread, domain)])
 
 
@@ -300,7 +300,7 @@ def _pivots(values: FloatArray, tolerance: float) -> IntArray:
 
 def _compression_error(features: InterpolatedFeatures, rule: Rule, fit: FloatArray, domain: Domain) -> float:
     """Largest relative L²(μ) error at random points of the domain, half of them drawn towards zero."""
-    spread = domain.lower + np.random.default_rng(1).random((60, domain.dimension)) * (domain.upper - domain.lower)
+    spread = domain.spread(np.random.default_rng(1).random((60, domain.dimension)))
     points = np.concatenate([spread, _towards_zero(spread, domain)])
     vectors = features.parameters.vectors(points)
     exact = np.sqrt(rule.weights)[:, None] * features.activation.value(rule.nodes @ vectors.T)

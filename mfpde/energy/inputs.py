@@ -74,12 +74,15 @@ class Normal:
         """Polar: composite Gauss–Legendre in the radius, trapezoidal or product rules in the angles that follow the radius."""
         if dimension > 3:
             raise ValueError(f"quadrature for normal inputs knows 1, 2 or 3 of them, got {dimension}; use samples")
+        return _spherical(*self.radial(dimension, sharpness), dimension, sharpness)
+
+    def radial(self, dimension: int, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
+        """A rule for |x|: nodes and weights, (S,) each."""
         width = sharpness.width / self.scale
         radius, weight = _half_line(_TAIL, width, sharpness)
         weight = weight * np.exp(-0.5 * radius**2) * radius ** (dimension - 1)
         kept = weight > 1e-3 * sharpness.tolerance**2 * weight.max()
-        radius, weight = radius[kept], weight[kept] / np.sum(weight[kept])
-        return _spherical(self.scale * radius, weight, dimension, sharpness)
+        return self.scale * radius[kept], weight[kept] / np.sum(weight[kept])
 
     def second_moment(self, dimension: int) -> float:
         """E|x|² = D scale²."""
@@ -98,7 +101,11 @@ class Circle:
         """Equal weights at equal angles."""
         if dimension != 2:
             raise ValueError(f"inputs on the circle are pairs, but the parameters take {dimension} inputs")
-        return _spherical(np.array([self.scale]), np.ones(1), 2, sharpness)
+        return _spherical(*self.radial(2, sharpness), 2, sharpness)
+
+    def radial(self, dimension: int, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
+        """A rule for |x|: one node and its weight, (1,) each."""
+        return np.array([self.scale]), np.ones(1)
 
     def second_moment(self, dimension: int) -> float:
         """E|x|² = scale²."""
@@ -182,7 +189,7 @@ def _half_line(end: float, width: float, sharpness: Sharpness) -> tuple[FloatArr
     return _composite(np.array(edges), _PANEL_NODES)
 
 
-def _angles(radius: float, weight: float, sharpness: Sharpness) -> int:
+def angle_count(radius: float, weight: float, sharpness: Sharpness) -> int:
     """Equal angles that integrate an angular product with error ``tolerance`` of the whole, at a radius of this weight."""
     if sharpness.kink:
         return _MOST_ANGLES * sharpness.refine
@@ -202,17 +209,17 @@ def _spherical(radii: FloatArray, weights: FloatArray, dimension: int, sharpness
 
 
 def _circle_of_angles(radius: float, weight: float, sharpness: Sharpness) -> Rule:
-    count = _angles(radius, weight, sharpness)
+    count = angle_count(radius, weight, sharpness)
     angle = 2.0 * math.pi * (np.arange(count) + 0.5) / count
     return Rule(radius * np.stack([np.cos(angle), np.sin(angle)], axis=1), np.full(count, weight / count))
 
 
 def _sphere_of_angles(radius: float, weight: float, sharpness: Sharpness) -> Rule:
-    heights, shares = np.polynomial.legendre.leggauss(min(_angles(radius, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine) // 2)
+    heights, shares = np.polynomial.legendre.leggauss(min(angle_count(radius, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine) // 2)
     parts = []
     for height, share in zip(heights.tolist(), shares.tolist(), strict=True):
         reach = math.sqrt(1.0 - height * height)
-        count = min(_angles(radius * reach, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine)
+        count = min(angle_count(radius * reach, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine)
         angle = 2.0 * math.pi * (np.arange(count) + 0.5) / count
         nodes = radius * np.stack([reach * np.cos(angle), reach * np.sin(angle), np.full(count, height)], axis=1)
         parts.append(Rule(nodes, np.full(count, 0.5 * share * weight / count)))

@@ -66,13 +66,10 @@ class GridEntropy:
 def _centred_gradient(term: "Entropy | Power", measure: Measure, at: FloatArray) -> FloatArray:
     if not isinstance(measure, Density):
         raise TypeError("the gradient of an internal energy needs a density, not atoms")
-    domain = measure.grid.domain
-    result = np.empty_like(at)
-    for k, step in enumerate(np.diag(measure.grid.spacing)):
-        ends = [domain.confine(at + sign * step) for sign in (1.0, -1.0)]
-        width = 2.0 * step[k] if domain.periodic[k] else ends[0][:, k] - ends[1][:, k]
-        rise = term.first_variation(measure, ends[0]) - term.first_variation(measure, ends[1])
-        result[:, k] = rise / width
+    result = np.zeros_like(at)
+    for forth, back, width, direction in measure.grid.steps(at):
+        rise = term.first_variation(measure, forth) - term.first_variation(measure, back)
+        result += (rise / width)[:, None] * direction
     return result
 
 

@@ -5,11 +5,12 @@ The convention keeps the ½, and time as in ρ_t = div(ρ∇δE/δρ). Sources: 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mfpde.arrays import FloatArray, physical_memory
-from mfpde.domain import Domain, Grid
+from mfpde.domain import Disk, Domain, Grid, PolarGrid
 from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.features import (
     Angle,
@@ -20,11 +21,13 @@ from mfpde.energy.features import (
     harmonic_features,
     interpolated_features,
 )
-from mfpde.energy.inputs import InputLaw, Rule, Sharpness, with_constant
+from mfpde.energy.inputs import Circle, InputLaw, Normal, Rule, Sharpness, with_constant
+from mfpde.energy.polar import AngularModes, GridPolarTwoLayer, harmonic_modes, quadrature_modes
 from mfpde.measure import Atoms, DensityFunction, Measure, Particles
 
 QUADRATURE_TOLERANCE = {1: 1e-10, 2: 1e-10, 3: 1e-6}
 RANK_TOLERANCE = {1: 1e-12, 2: 1e-5, 3: 1e-3}
+_FEW_FEATURES = 32
 _TEACHER_CELLS = {1: 2048, 2: 192, 3: 48}
 
 
@@ -33,6 +36,7 @@ class TwoLayer:
     """½|∫Φ dρ − target|² + constant, with the features Φ of σ(x·θ). Build it with ``two_layer``.
 
     ``student_at`` and ``teacher_at`` give the network ∫σ(x·θ)dρ and the target y at inputs (Q, D), for pictures and checks.
+    ``angular`` makes the same energy from angular modes, for polar grids, where the inputs are isotropic pairs.
     """
 
     features: Features
@@ -42,6 +46,7 @@ class TwoLayer:
     student_at: Callable[[Atoms, FloatArray], FloatArray]
     teacher_at: Callable[[FloatArray], FloatArray] | None = None
     data: tuple[FloatArray, FloatArray] | None = None
+    angular: Callable[[], AngularModes | None] | None = None
     temperature: float = 0.0
 
     def residual(self, measure: Measure) -> FloatArray:
@@ -61,8 +66,13 @@ class TwoLayer:
         """∇Φ·λ at points (M, d), as (M, d)."""
         return self.features.gradient(at, self.residual(measure))
 
-    def on(self, grid: Grid) -> "GridTwoLayer":
-        """The features at the cell centres; replaced by an equal triangular factor when there are more features than cells."""
+    def on(self, grid: Grid) -> "GridTwoLayer | GridPolarTwoLayer":
+        """The features at the cell centres; replaced by an equal triangular factor when there are more features than cells, and by
+        angular modes on polar grids about the origin where there are such and the features are not few."""
+        if isinstance(grid, PolarGrid) and not any(grid.domain.center) and self.features.rank > _FEW_FEATURES:
+            modes = self.angular() if self.angular is not None else None
+            if modes is not None:
+                return GridPolarTwoLayer(modes, grid)
         if self.features.rank * grid.size * 8 > physical_memory():
             needed = self.features.rank * grid.size * 8 >> 30
             raise ValueError(f"{grid.size} cells with {self.features.rank} features need {needed} GB, more than there is; use fewer cells")
@@ -159,18 +169,24 @@ def two_layer(
     rule = inputs.rule(width - bias, sharpness)
     rule = with_constant(rule) if bias else rule
     data = teacher if isinstance(teacher, np.ndarray) else None
+    angular: Callable[[], AngularModes | None] | None = None
     if data is not None and data.shape != rule.weights.shape:
         raise ValueError(f"the data have {data.size} values for {len(rule.weights)} inputs")
     features: Features
     if atoms is not None and sigma.name == "relu" and inputs.isotropic and width == 2 and not bias:
         features = harmonic_features(parameters, inputs.second_moment(2), sharpness.tolerance)
         target, constant, accuracy = features.moments(atoms.points, atoms.weights), 0.0, 0.0
+        angular = partial(harmonic_modes, features, target)
     else:
         extra = teacher.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
         features, fit = interpolated, _ = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
         target, constant = _target(interpolated, fit, rule, atoms, data)
         accuracy = 0.0 if inputs.exact else _quadrature_error(inputs, rule, sigma, parameters, domain, sharpness, bias)
+        if atoms is not None and isinstance(inputs, Normal | Circle) and domain.dimension == 2 and not (bias or sigma.kink):
+            angular = partial(quadrature_modes, sigma, inputs, sharpness, atoms, domain.reach(2))
     note = "the samples themselves" if inputs.exact else f"quadrature error {accuracy:.0e}"
+    if isinstance(domain, Disk) and not any(domain.center) and angular is not None and features.rank > _FEW_FEATURES:
+        note += "; on polar grids a convolution in the angle"
     return TwoLayer(
         features,
         target,
@@ -179,6 +195,7 @@ def two_layer(
         lambda atoms, x: _network(sigma, parameters, atoms, x),
         None if atoms is None else lambda x: _network(sigma, parameters, atoms, x),
         None if data is None else (rule.nodes, data),
+        angular,
     )
 
 
@@ -203,11 +220,11 @@ def _teacher_atoms(teacher: Particles | DensityFunction | FloatArray, domain: Do
 
 def _sharpness(sigma: Activation, domain: Domain, atoms: Atoms | None, angle: bool, bias: bool) -> Sharpness:
     """How fast x ↦ σ(x·θ) varies for the largest |θ| of the domain and the teacher (without the offset)."""
-    reach = np.maximum(np.abs(domain.lower), np.abs(domain.upper))
-    if atoms is not None:
-        reach = np.maximum(reach, np.max(np.abs(atoms.points), axis=0))
-    steepest = 1.0 if angle else float(np.linalg.norm(reach[:-1] if bias else reach))
     dimension = 2 if angle else domain.dimension - bias
+    steepest = domain.reach(dimension)
+    if atoms is not None:
+        steepest = max(steepest, float(np.max(np.linalg.norm(atoms.points[:, :dimension], axis=1))))
+    steepest = 1.0 if angle else steepest
     kinked = sigma.kink and (dimension > 1 or bias)
     width = sigma.pole / max(steepest, 1e-300)
     return Sharpness(width, not (bias or sigma.everywhere), kinked, QUADRATURE_TOLERANCE.get(dimension, 1e-6))
@@ -233,8 +250,8 @@ def _quadrature_error(
     """Largest relative error of E σ(x·θ)σ(x·θ') over random pairs, against a rule of twice the resolution."""
     finer = inputs.rule(rule.nodes.shape[1] - bias, sharpness.finer())
     finer = with_constant(finer) if bias else finer
-    points = domain.lower + np.random.default_rng(3).random((12, domain.dimension)) * (domain.upper - domain.lower)
-    vectors = parameters.vectors(np.concatenate([points, domain.lower[None, :], domain.upper[None, :]]))
+    points = domain.spread(np.random.default_rng(3).random((12, domain.dimension)))
+    vectors = parameters.vectors(np.concatenate([points, domain.confine(np.stack([domain.lower, domain.upper]))]))
     one, two = (_kernel(r, sigma, vectors) for r in (rule, finer))
     return float(np.max(np.abs(one - two)) / np.max(np.abs(two)))
 

@@ -13,13 +13,16 @@ from matplotlib.figure import Figure
 
 from mfpde.compare import Comparison
 from mfpde.energy.network import TwoLayer
+from mfpde.figures.branches import make_branch_figure
 from mfpde.figures.curves import make_distance_figure, make_energy_figure, make_trajectory_figure
 from mfpde.figures.densities import make_density_figure
 from mfpde.figures.network import find_input_line, make_network_figure
+from mfpde.figures.refinement import make_refinement_figure
 from mfpde.figures.style import make_distinct, use_style
 from mfpde.storage import StoredRun
+from mfpde.study.refinement import RefinementStudy
 
-__all__ = ["FORMATS", "draw_comparison", "draw_network", "draw_run"]
+__all__ = ["FORMATS", "draw_branches", "draw_comparison", "draw_network", "draw_refinement", "draw_run"]
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -47,7 +50,8 @@ def draw_comparison(
 
 
 def draw_run(run: StoredRun, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write the density, energy and (particles on a line) trajectory figures of one run to ``folder``, named after its file.
+    """Write the density, energy, (particles on a line) trajectory and (stationary states) branch figures of one run to ``folder``,
+    named after its file.
 
     Raises ValueError for an unknown format.
     """
@@ -55,8 +59,18 @@ def draw_run(run: StoredRun, folder: Path, formats: Sequence[str] = ("png",)) ->
     stem = run.path.stem
     with use_style():
         figures = {f"{stem}-density": make_density_figure([run]), f"{stem}-energy": make_energy_figure([run])}
-        figures[f"{stem}-trajectories"] = make_trajectory_figure(run)
+        figures[f"{stem}-trajectories"], figures[f"{stem}-branches"] = make_trajectory_figure(run), make_branch_figure(run)
         return _save_all(figures, folder, formats)
+
+
+def draw_branches(run: StoredRun, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write LABEL-branches, the stationary states of a run, to ``folder``; returns the paths, none for a run without them.
+
+    Raises ValueError for an unknown format.
+    """
+    _check_formats(formats)
+    with use_style():
+        return _save_all({f"{run.path.stem}-branches": make_branch_figure(run)}, folder, formats)
 
 
 def draw_network(term: TwoLayer, runs: Sequence[StoredRun], folder: Path, formats: Sequence[str] = ("png",)) -> Path | None:
@@ -71,6 +85,16 @@ def draw_network(term: TwoLayer, runs: Sequence[StoredRun], folder: Path, format
         return None
     with use_style():
         return _save_all({"network": make_network_figure(term, line, runs)}, folder, formats)[0]
+
+
+def draw_refinement(study: RefinementStudy, title: str, solver: str, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-refinement, the errors and orders of a study, to ``folder``; returns the paths, none without a positive error.
+
+    Raises ValueError for an unknown format.
+    """
+    _check_formats(formats)
+    with use_style():
+        return _save_all({"study-refinement": make_refinement_figure(study, title, solver)}, folder, formats)
 
 
 def _check_formats(formats: Sequence[str]) -> None:

@@ -12,11 +12,11 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Circle, Patch
 from matplotlib.ticker import MaxNLocator
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Domain, Grid
+from mfpde.domain import Disk, Domain, Grid, PolarGrid
 from mfpde.figures.panels import SPIKE, Panel, Scale, choose_times, find_level, find_scale, make_marginal_panels, make_panel, share_scale
 from mfpde.figures.style import (
     COLOR_MAP,
@@ -39,6 +39,8 @@ _MOST_MAPS = 4
 _FEW_ATOMS = 20
 _BARS = 60
 _SPIKE_MAP = 150.0
+_ROUND = 180
+_ROOM = 1.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,12 @@ def make_density_figure(runs: Sequence[StoredRun]) -> Figure | None:
         return _map_figure(runs, [make_panel(runs, float(t)) for t in times], write_title(runs[0], "density"), True)
     title = write_title(runs[0], f"marginal densities at t = {times[-1]:.4g}")
     return _map_figure(runs, make_marginal_panels(runs, float(times[-1])), title, False)
+
+
+def make_map_row(run: StoredRun, headings: Sequence[str], densities: Sequence[Density], title: str) -> Figure:
+    """Densities of one run in the plane side by side, each under its heading."""
+    panels = [Panel(heading, run.domain, [density]) for heading, density in zip(headings, densities, strict=True)]
+    return _map_figure([run], panels, title, True)
 
 
 # Densities on a line.
@@ -92,7 +100,7 @@ def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
 
 def _bar_grid(panel: Panel) -> Grid:
     """The grid whose cells a histogram collects: the first density's."""
-    return panel.densities[0].grid if panel.densities else Grid(panel.domain, (480,))
+    return panel.densities[0].grid if panel.densities else panel.domain.grid((480,))
 
 
 def _bars(measure: Measure | None, grid: Grid) -> _Bars | None:
@@ -209,7 +217,7 @@ def _aspect(panels: Sequence[Panel]) -> float:
 
 def _valued(density: Density) -> tuple[FloatArray, FloatArray]:
     values = np.nan_to_num(np.ravel(density.values), posinf=0.0)
-    return values, values * density.grid.cell_volume
+    return values, values * density.grid.weight
 
 
 def _draw_map_panel(axes: Axes, panel: Panel, index: int, scale: Scale) -> QuadMesh | None:
@@ -217,8 +225,7 @@ def _draw_map_panel(axes: Axes, panel: Panel, index: int, scale: Scale) -> QuadM
     measure = panel.measures[index]
     mesh = None
     if isinstance(measure, Density):
-        grid, values = measure.grid, np.reshape(measure.values, measure.grid.cells).T
-        mesh = axes.pcolormesh(grid.edges(0), grid.edges(1), values, cmap=COLOR_MAP, norm=_norm(scale), rasterized=True)
+        mesh = axes.pcolormesh(*_tiles(measure), cmap=COLOR_MAP, norm=_norm(scale), rasterized=True)
     elif measure is not None:
         _draw_outline(axes, panel)
         _draw_dots(axes, measure, pick_style(index))
@@ -226,7 +233,35 @@ def _draw_map_panel(axes: Axes, panel: Panel, index: int, scale: Scale) -> QuadM
         axes.text(0.5, 0.5, "not saved", transform=axes.transAxes, ha="center", va="center", color="0.4")
     set_coordinate_ticks(axes, "x", panel.domain.axes[0], 4)
     set_coordinate_ticks(axes, "y", panel.domain.axes[1], 4)
+    if isinstance(panel.domain, Disk):
+        _draw_rim(axes, panel.domain)
     return mesh
+
+
+def _tiles(density: Density) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The corners of the cells, two coordinates each, and the values; arcs of a disk are divided until they look round."""
+    grid, values = density.grid, np.reshape(density.values, density.grid.cells)
+    if not isinstance(grid, PolarGrid):
+        return grid.edges(0), grid.edges(1), values.T
+    parts = -(-_ROUND // grid.cells[1])
+    angles = np.linspace(0.0, 2.0 * np.pi, parts * grid.cells[1] + 1)
+    corners = _on_disk(grid.domain, grid.edges(0), angles)
+    return corners[..., 0], corners[..., 1], np.repeat(values, parts, axis=1)
+
+
+def _on_disk(disk: Disk, radii: FloatArray, angles: FloatArray) -> FloatArray:
+    """Cartesian points (radii, angles, 2)."""
+    polar = np.stack(np.meshgrid(radii, angles, indexing="ij"), axis=-1)
+    return disk.from_polar(polar.reshape(-1, 2)).reshape(polar.shape)
+
+
+def _draw_rim(axes: Axes, disk: Disk) -> None:
+    """The rim in place of the frame, with some room around it."""
+    x, y = disk.center
+    axes.add_patch(Circle((x, y), disk.radius, fill=False, edgecolor="0.25", linewidth=0.8, zorder=4.0))
+    axes.set_xlim(x - _ROOM * disk.radius, x + _ROOM * disk.radius)
+    axes.set_ylim(y - _ROOM * disk.radius, y + _ROOM * disk.radius)
+    axes.spines[:].set_visible(False)
 
 
 def _norm(scale: Scale) -> Normalize:
@@ -238,12 +273,21 @@ def _draw_outline(axes: Axes, panel: Panel) -> None:
     """Where the first density holds 90 % and 50 % of its mass."""
     if not panel.densities or min(panel.densities[0].grid.cells) < 2:
         return
-    grid = panel.densities[0].grid
     values, masses = _valued(panel.densities[0])
     levels = [level for level in sorted({find_level(values, masses, share) for share in (0.9, 0.5)}) if values.min() < level]
     if levels and levels[-1] < values.max():
-        z = np.reshape(values, grid.cells).T
-        axes.contour(grid.middles(0), grid.middles(1), z, levels=levels, colors="black", linewidths=0.7, zorder=3.0)
+        axes.contour(*_surface(panel.densities[0]), levels=levels, colors="black", linewidths=0.7, zorder=3.0)
+
+
+def _surface(density: Density) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Cell centres, two coordinates each, and the values there; on a disk closed in the angle, at the origin and at the rim."""
+    grid, values = density.grid, np.reshape(density.values, density.grid.cells)
+    if not isinstance(grid, PolarGrid):
+        return grid.middles(0), grid.middles(1), values.T
+    radii = np.concatenate([[0.0], grid.middles(0), [grid.domain.radius]])
+    points = _on_disk(grid.domain, radii, np.append(grid.middles(1), grid.middles(1)[0]))
+    values = np.concatenate([np.full_like(values[:1], values[0].mean()), values, values[-1:]])
+    return points[..., 0], points[..., 1], np.concatenate([values, values[:, :1]], axis=1)
 
 
 def _draw_dots(axes: Axes, particles: Particles, style: RunStyle) -> None:
@@ -259,7 +303,8 @@ def _name_axes(column: Sequence[Axes], domain: Domain, inner: bool, aspect: floa
     """The shape of a column's panels; axis names and tick labels at the outer ones only."""
     for axes in column:
         axes.set_box_aspect(aspect)
-        axes.tick_params(labelbottom=axes is column[-1], labelleft=not inner)
+        last, framed = axes is column[-1], not isinstance(domain, Disk)
+        axes.tick_params(labelbottom=last, labelleft=not inner, bottom=framed or last, left=framed or not inner)
         axes.set_ylabel("" if inner else write_symbol(domain.names[1]))
     column[-1].set_xlabel(write_symbol(domain.names[0]))
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Domain, Grid
+from mfpde.domain import Domain
 from mfpde.figures.style import spread_indices, write_symbol
 from mfpde.measure import Density, Measure, Particles
 from mfpde.storage import StoredRun
@@ -45,8 +45,9 @@ class Scale:
 
 
 def choose_times(runs: Sequence[StoredRun], most: int) -> FloatArray:
-    """Some of the saved times that all runs have; of those that any run has, if they share none."""
-    common = set(runs[0].run.times.tolist()).intersection(*(run.run.times.tolist() for run in runs))
+    """Some of the saved times that all runs with more than one have; of those that any run has, if they share none."""
+    several = [set(run.run.times.tolist()) for run in runs if len(run.run.times) > 1]
+    common = set.intersection(*several) if several else set()
     times = np.array(sorted(common or {t for run in runs for t in run.run.times.tolist()}))
     return times[spread_indices(len(times), most)]
 
@@ -84,7 +85,7 @@ def _marginal(measure: Measure, domain: Domain, pair: tuple[int, ...]) -> Measur
     grid = measure.grid
     others = tuple(k for k in range(domain.dimension) if k not in pair)
     values = np.sum(np.reshape(measure.values, grid.cells), axis=others) * float(np.prod(grid.spacing[list(others)]))
-    return Density(Grid(_subdomain(domain, pair), tuple(grid.cells[k] for k in pair)), values)
+    return Density(_subdomain(domain, pair).grid(tuple(grid.cells[k] for k in pair)), values)
 
 
 def find_level(values: FloatArray, masses: FloatArray, share: float) -> float:

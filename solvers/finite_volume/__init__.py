@@ -1,6 +1,19 @@
 """Conservative finite volumes."""
 
-from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, ScharfetterGummel
+from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, ScharfetterGummel, Upwind
 from mfpde.solvers.finite_volume.solver import FiniteVolume, FiniteVolumeFlow, FiniteVolumeState
+from mfpde.solvers.finite_volume.stepper import Explicit, Implicit, ImplicitEuler, Stepper
 
-__all__ = ["FiniteVolume", "FiniteVolumeFlow", "FiniteVolumeState", "Flux", "LimitedUpwind", "ScharfetterGummel"]
+__all__ = [
+    "Explicit",
+    "FiniteVolume",
+    "FiniteVolumeFlow",
+    "FiniteVolumeState",
+    "Flux",
+    "Implicit",
+    "ImplicitEuler",
+    "LimitedUpwind",
+    "ScharfetterGummel",
+    "Stepper",
+    "Upwind",
+]

@@ -1,41 +1,50 @@
-"""Explicit finite volumes with a positivity bound, an error control and an energy test for every step."""
+"""The finite-volume flow: accepted steps with their certificates, whatever the flux and the stepper."""
 
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Grid
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
 from mfpde.problem import Problem
 from mfpde.run import Run, Status, StepFailed, StepRecord
-from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, ScharfetterGummel, fill_rate
-from mfpde.solvers.kernels.transport import combine, embedded_gap
+from mfpde.solvers.finite_volume.evaluation import Evaluation
+from mfpde.solvers.finite_volume.flux import Flux
+from mfpde.solvers.finite_volume.model import Model
+from mfpde.solvers.finite_volume.stepper import Attempt, Explicit, Implicit, Stepper
 
 _SAFETY = 0.9
 _ENERGY_ROUND_OFF = 2e-14
 _ENERGY_FLOOR = 1e-28
 _SMALLEST = 1e-15
+_SMALLEST_IMPLICIT = 1e-25
+_WALL_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
 class FiniteVolume:
-    """Finite volumes on a uniform grid, third-order SSP Runge–Kutta in time [Gottlieb–Shu–Tadmor 2001].
+    """Finite volumes on a uniform grid.
 
-    ``cells``: one number for each axis. ``tolerance``: largest L¹ error of a step, estimated by the embedded second-order step,
-    relative to the mass. ``flux``: None chooses limited upwinding without entropy and Scharfetter–Gummel with it.
-    Raises ValueError for a tolerance that is not positive.
+    ``cells``: one number for each axis. ``tolerance``: largest estimated L¹ error of a step relative to the mass; None takes the
+    stepper's own. ``flux``: None chooses limited upwinding without entropy and Scharfetter–Gummel with it. ``stepper``: None
+    chooses explicit steps without internal energies and implicit ones of second order with them. ``step``: a fixed time step, with
+    no control of its error; shorter ones are made only to meet saved times and where positivity or the energy need them.
+    Raises ValueError for a tolerance or step that is not positive.
     """
 
     cells: tuple[int, ...]
-    tolerance: float = 1e-8
+    tolerance: float | None = None
     flux: Flux | None = None
+    stepper: Stepper | None = None
+    step: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0.0:
+        if self.tolerance is not None and not self.tolerance > 0.0:
             raise ValueError(f"tolerance must be positive, got {self.tolerance}")
+        if self.step is not None and not 0.0 < self.step < np.inf:
+            raise ValueError(f"step must be positive and finite, got {self.step}")
 
     def prepare(self, problem: Problem) -> "FiniteVolumeFlow":
         """Features, potentials and buffers on the grid. Raises ValueError where grid or initial density do not fit."""
@@ -45,20 +54,6 @@ class FiniteVolume:
         """March through the problem's times in memory."""
         memory, flow = Memory(), self.prepare(problem)
         return memory.run(*march(flow, problem.save_at, memory), flow.notes)
-
-
-class Evaluation(NamedTuple):
-    """The energy, the sum of its terms' sizes, the largest outflow rate of a cell, and the dissipation."""
-
-    energy: float
-    magnitude: float
-    outflow: float
-    dissipation: float
-
-    @property
-    def finite(self) -> bool:
-        """Whether energy and velocities are finite."""
-        return bool(np.isfinite(self.energy) and np.isfinite(self.outflow))
 
 
 @dataclass(eq=False)
@@ -75,23 +70,45 @@ class FiniteVolumeState:
     energy: float
     dissipation: float
     magnitude: float
+    balance: float
+    iterations: int
 
 
 class FiniteVolumeFlow:
-    """The semi-discrete flow on one grid, with its buffers."""
+    """The semi-discrete flow on one grid."""
 
     def __init__(self, choices: FiniteVolume, problem: Problem) -> None:
-        self.grid = Grid(problem.domain, choices.cells)
-        self.terms = {name: term.on(self.grid) for name, term in problem.energy.terms.items()}
-        self.initial = problem.initial
-        self.tolerance = choices.tolerance
-        self.temperature = problem.energy.temperature
-        noisy = self.temperature > 0.0
-        self.flux = choices.flux or (ScharfetterGummel(self.temperature) if noisy else LimitedUpwind())
-        self.notes = (f"flux: {self.flux.description}",)
-        self._xi = np.empty(self.grid.size)
-        self._stages = np.empty((3, self.grid.size))
+        self.grid = problem.domain.grid(choices.cells)
+        self.model = Model(problem.energy, self.grid, choices.flux)
+        self.initial, self.step = problem.initial, choices.step
+        self.stepper: Stepper = choices.stepper or (Implicit() if self.model.diffusive else Explicit())
+        tolerance = np.inf if self.step else choices.tolerance or self.stepper.default_tolerance
+        self.integrator = self.stepper.integrator(self.model, tolerance)
         self._rate = np.empty(self.grid.size)
+        self._wall_mass = 0.0
+        self._replaced = 0
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """The energy terms prepared for the grid."""
+        return dict(self.model.terms)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The choices made, and what the run met."""
+        chosen = f"flux: {self.model.flux.description}", f"steps: {self.stepper.description}"
+        return (*chosen, *self._wall_note(), *self._replaced_note())
+
+    def _wall_note(self) -> tuple[str, ...]:
+        if self._wall_mass <= _WALL_SHARE:
+            return ()
+        return (
+            f"warning: {self._wall_mass:.2%} of the mass lies in the cells at walls; unless walls are part of the model, "
+            "widen the domain until this no longer changes the result",
+        )
+
+    def _replaced_note(self) -> tuple[str, ...]:
+        return (f"{self._replaced} steps of order one stood in where the energy would have risen",) if self._replaced else ()
 
     def start(self) -> FiniteVolumeState:
         """The initial cell averages, of the initial measure's mass."""
@@ -99,10 +116,11 @@ class FiniteVolumeFlow:
         density = initial.on(self.grid) if isinstance(initial, DensityFunction) else deposit(initial, self.grid)
         rho = np.array(np.ravel(density.values))
         rate = np.empty_like(rho)
-        now = self._evaluate(rho, rate)
+        now = self.model.evaluate(rho, rate)
         if not now.finite:
             raise StepFailed(Status.NOT_FINITE, "the energy or the velocity of the initial density is not finite")
-        return FiniteVolumeState(0.0, rho, rate, np.inf, now.outflow, 0.0, now.energy, now.dissipation, self._round_off(rho, now.magnitude))
+        round_off = self.model.round_off(rho, now.magnitude)
+        return FiniteVolumeState(0.0, rho, rate, np.inf, now.outflow, 0.0, now.energy, now.dissipation, round_off, 0.0, 0)
 
     def restore(self, values: dict[str, Any]) -> FiniteVolumeState:
         """The state with these field values."""
@@ -114,70 +132,89 @@ class FiniteVolumeFlow:
 
     def energies(self, state: FiniteVolumeState) -> dict[str, float]:
         """The energy of each term."""
-        return {name: term.value(state.rho) for name, term in self.terms.items()}
+        return {name: term.value(state.rho) for name, term in self.model.terms.items()}
 
     def record(self, state: FiniteVolumeState) -> StepRecord:
         """The certificate of the step that led here."""
-        mass = float(np.sum(state.rho)) * self.grid.cell_volume
-        return StepRecord(state.time, state.dt, state.energy, mass, float(np.min(state.rho)), state.dissipation)
+        mass = self.model.mass(state.rho)
+        self._wall_mass = self.model.wall_mass(state.rho) / mass
+        return StepRecord(
+            time=state.time,
+            dt=state.dt,
+            energy=state.energy,
+            mass=mass,
+            minimum=float(np.min(state.rho)),
+            dissipation=state.dissipation,
+            balance=state.balance,
+            wall=self._wall_mass,
+            iterations=float(state.iterations),
+        )
 
-    def _evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
-        """Fill the rate."""
-        self._xi[:] = 0.0
-        energy, magnitude = 0.0, 0.0
-        for term in self.terms.values():
-            part = term.add_drift(rho, self._xi)
-            if term.temperature > 0.0:
-                part += term.value(rho)
-            energy, magnitude = energy + part, magnitude + abs(part)
-        return Evaluation(energy, magnitude, *fill_rate(self.flux, self.grid, rho, self._xi, rate))
-
-    def _round_off(self, rho: FloatArray, magnitude: float) -> float:
-        """What round-off in the last evaluated ``rho`` may do to the energy: the terms' sizes, ∫|ξ|ρ and T∫ρ, in units of the last bit."""
-        np.abs(self._xi, out=self._xi)
-        mass = float(np.sum(rho)) * self.grid.cell_volume
-        return magnitude + float(np.dot(rho, self._xi)) * self.grid.cell_volume + self.temperature * mass
+    def _first_guess(self, state: FiniteVolumeState) -> float:
+        """A step that changes the density by about the square root of the tolerance."""
+        speed, tolerance = self.model.norm(state.rate), self.integrator.tolerance
+        if self.step:
+            return self.step
+        return float(np.sqrt(tolerance)) * self.model.mass(state.rho) / speed if speed > 0.0 else np.inf
 
     def advance(self, state: FiniteVolumeState, until: float) -> FiniteVolumeState:
         """One accepted step: positive, within the tolerance, and not raising the energy; the state's arrays are reused."""
         left = until - state.time
-        wanted = min(state.next_dt, _SAFETY / state.outflow if state.outflow > 0.0 else np.inf)
+        proposed = self._first_guess(state) if state.next_dt == np.inf else state.next_dt
+        wanted = min(proposed, self.integrator.bound(state.outflow))
+        allowed = state.energy + _ENERGY_ROUND_OFF * state.magnitude + _ENERGY_FLOOR
+        safe = False
         while True:
-            dt = left if wanted >= left else min(wanted, 0.5 * left) if 2.0 * wanted > left else wanted
-            growth = self._attempt(state.rho, state.rate, dt)
+            self._require(wanted, state.time, until)
+            dt = self._cut(wanted, left)
+            tried = self._attempt(state, dt, safe)
+            growth = tried.growth
             if growth >= 1.0:
-                now = self._evaluate(self._stages[2], self._rate)
+                now = self.model.evaluate(tried.rho, self._rate)
                 if not now.finite:
                     raise StepFailed(Status.NOT_FINITE, f"the energy or the velocity is not finite after time {state.time:.6g}")
-                if now.energy <= state.energy + _ENERGY_ROUND_OFF * state.magnitude + _ENERGY_FLOOR:
+                if now.energy <= allowed:
                     break
-                growth = 0.5
-            wanted = dt * min(growth, 0.8)
-            if wanted < _SMALLEST * max(until, 1e-3):
-                raise StepFailed(Status.STEP_TOO_SMALL, f"the step fell below {wanted:.1e} at time {state.time:.6g}")
-        state.rho[:] = self._stages[2]
-        state.rate[:] = self._rate
-        proposed = dt * min(growth * _SAFETY, 3.0)
-        return replace(
-            state,
+                growth, safe = (0.5, False) if safe or isinstance(self.stepper, Explicit) else (1.25, True)
+            wanted = dt * min(max(growth, 0.1), 0.8) if growth < 1.25 else dt
+        self._replaced += safe
+        return self._accepted(state, tried, now, dt, left, wanted, until)
+
+    def _require(self, wanted: float, time: float, until: float) -> None:
+        """Raise StepFailed for steps that would never arrive; implicit ones grow fast, so theirs may begin much shorter."""
+        least = _SMALLEST if isinstance(self.stepper, Explicit) else _SMALLEST_IMPLICIT
+        if wanted < max(least * max(until, 1e-3), 4.0 * np.finfo(float).eps * time):
+            raise StepFailed(Status.STEP_TOO_SMALL, f"the step fell below {wanted:.1e} at time {time:.6g}")
+
+    def _cut(self, wanted: float, left: float) -> float:
+        """The step to take where ``left`` remains to the next saved time."""
+        if wanted >= left * (1.0 - 1e-12):
+            return left
+        return min(wanted, 0.5 * left) if 2.0 * wanted > left and not self.step else wanted
+
+    def _attempt(self, state: FiniteVolumeState, dt: float, safe: bool) -> Attempt:
+        try:
+            return self.integrator.attempt(state.rho, state.rate, dt, safe)
+        except StepFailed:
+            return Attempt(state.rho, 0.25, 0)
+
+    def _accepted(
+        self, state: FiniteVolumeState, tried: Attempt, now: Evaluation, dt: float, left: float, wanted: float, until: float
+    ) -> FiniteVolumeState:
+        rate, self._rate = self._rate, state.rate
+        self.integrator.recycle(state.rho)
+        proposed = dt * min(tried.growth * _SAFETY, self.integrator.most_growth)
+        most = self.integrator.most_growth * dt
+        return FiniteVolumeState(
             time=until if dt == left else state.time + dt,
-            next_dt=proposed if dt == wanted else max(proposed, min(wanted, 3.0 * dt)),
+            rho=tried.rho,
+            rate=rate,
+            next_dt=min(self.step, most) if self.step else proposed if dt == wanted else max(proposed, min(wanted, most)),
             outflow=now.outflow,
             dt=dt,
             energy=now.energy,
             dissipation=now.dissipation,
-            magnitude=max(state.magnitude, self._round_off(state.rho, now.magnitude)),
+            magnitude=max(state.magnitude, self.model.round_off(tried.rho, now.magnitude)),
+            balance=now.energy - state.energy + 0.5 * dt * (state.dissipation + now.dissipation),
+            iterations=tried.iterations,
         )
-
-    def _attempt(self, rho: FloatArray, rate: FloatArray, dt: float) -> float:
-        """Fill the stages; returns the factor by which the step may grow, below one if it must be refused."""
-        one, two, three = self._stages
-        if not combine(rho, 0.0, rho, dt, rate, one) >= 0.0:
-            return 0.5
-        for share, before, after in ((0.25, one, two), (2.0 / 3.0, two, three)):
-            now = self._evaluate(before, self._rate)
-            if now.outflow * dt > 1.0 or not combine(rho, share, before, share * dt, self._rate, after) >= 0.0:
-                return 0.5
-        error = embedded_gap(rho, two, three) * self.grid.cell_volume
-        growth = (self.tolerance / max(error, 1e-300)) ** (1.0 / 3.0)
-        return growth if np.isfinite(growth) else 0.5

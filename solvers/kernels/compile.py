@@ -1,16 +1,5 @@
-"""How kernels are compiled: cached on disk where that is possible, in memory where it is not."""
+"""The decorator of the loops of solvers, which energies use too."""
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from mfpde.compile import kernel
 
-import numba
-
-Function = TypeVar("Function", bound=Callable[..., object])
-
-
-def kernel(function: Function) -> Function:
-    """Compile a loop on first use; a cache that cannot be written costs only the compilation in every process."""
-    try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy")(function))
-    except (RuntimeError, OSError):
-        return cast(Function, numba.njit(error_model="numpy")(function))
+__all__ = ["kernel"]

@@ -1,6 +1,6 @@
-"""Finite-volume fluxes along one axis of an array seen as (before, along, after).
+"""Finite-volume fluxes along one axis of an array seen as (before, along, after), on the geometry of ``mfpde.domain.Metric``.
 
-All add −∂F to ``rate`` and return (largest outflow rate of a cell per unit of its content, Σ F · (−Δξ)/h over the faces).
+All add −div F to ``rate`` and return (largest outflow rate of a cell per unit of its content, Σ area · F · (−Δξ) over the faces).
 """
 
 import math
@@ -10,8 +10,18 @@ from mfpde.solvers.kernels.compile import kernel
 
 
 @kernel
-def upwind_rate(rho: FloatArray, xi: FloatArray, h: float, periodic: bool, rate: FloatArray) -> tuple[float, float]:
-    """Limited second-order upwinding of the whole flux −ρ∇ξ [Carrillo–Chertock–Huang 2015].
+def upwind_rate(
+    rho: FloatArray,
+    xi: FloatArray,
+    spacing: float,
+    scale: FloatArray,
+    area: FloatArray,
+    volume: FloatArray,
+    periodic: bool,
+    limited: bool,
+    rate: FloatArray,
+) -> tuple[float, float]:
+    """Upwinding of the whole flux −ρ∇ξ, of first order or (``limited``) of second [Carrillo–Chertock–Huang 2015].
 
     The velocity −(ξ_{i+1} − ξ_i)/h meets the edge value of the upwind cell, reconstructed with the central slope limited so that both
     edges are nonnegative (one-sided at a wall). The limiter is Lipschitz, so step sizes do not chatter at fronts.
@@ -19,10 +29,11 @@ def upwind_rate(rho: FloatArray, xi: FloatArray, h: float, periodic: bool, rate:
     """
     before, cells, after = rho.shape
     faces = cells if periodic and cells > 1 else cells - 1
-    inverse = 1.0 / h
+    share = 0.5 if limited else 0.0
     fastest = 0.0
     dissipation = 0.0
     for o in range(before):
+        inverse = 1.0 / (spacing * scale[o])
         for j in range(after):
             last = 0.0
             for i in range(faces):
@@ -35,22 +46,44 @@ def upwind_rate(rho: FloatArray, xi: FloatArray, h: float, periodic: bool, rate:
                 else:
                     beyond_a = rho[o, i - 1, j] if i > 0 else 2.0 * a - b
                     beyond_b = rho[o, i + 2, j] if i + 2 < cells else 2.0 * b - a
-                speed = (xi[o, i, j] - xi[o, right, j]) * inverse
-                if speed > 0.0:
-                    flux = speed * (a + 0.5 * max(-2.0 * a, min(2.0 * a, 0.5 * (b - beyond_a))))
+                drop = xi[o, i, j] - xi[o, right, j]
+                if drop > 0.0:
+                    flux = drop * inverse * (a + share * max(-2.0 * a, min(2.0 * a, 0.5 * (b - beyond_a))))
                 else:
-                    flux = speed * (b - 0.5 * max(-2.0 * b, min(2.0 * b, 0.5 * (beyond_b - a))))
-                rate[o, i, j] += (last - flux) * inverse
+                    flux = drop * inverse * (b - share * max(-2.0 * b, min(2.0 * b, 0.5 * (beyond_b - a))))
+                flux *= area[i + 1]
+                rate[o, i, j] += (last - flux) / (volume[i] * scale[o])
                 last = flux
-                dissipation += flux * speed
-                fastest = max(fastest, abs(speed))
-            rate[o, 0 if faces == cells else cells - 1, j] += last * inverse
-    return 2.0 * fastest * inverse, dissipation
+                dissipation += flux * drop
+                fastest = max(fastest, abs(drop) * inverse * area[i + 1] / (min(volume[i], volume[right]) * scale[o]))
+            end = 0 if faces == cells else cells - 1
+            rate[o, end, j] += last / (volume[end] * scale[o])
+    return (2.0 if limited or cells > 2 else 1.0) * fastest, dissipation
+
+
+@kernel
+def bernoulli(x: float) -> float:
+    """x / (eˣ − 1)."""
+    if abs(x) < 1e-4:
+        return 1.0 - 0.5 * x + x * x / 12.0
+    if x > 700.0:
+        return 0.0
+    if x < -700.0:
+        return -x
+    return x / math.expm1(x)
 
 
 @kernel
 def scharfetter_gummel_rate(
-    rho: FloatArray, xi: FloatArray, temperature: float, h: float, periodic: bool, rate: FloatArray
+    rho: FloatArray,
+    xi: FloatArray,
+    temperature: float,
+    spacing: float,
+    scale: FloatArray,
+    area: FloatArray,
+    volume: FloatArray,
+    periodic: bool,
+    rate: FloatArray,
 ) -> tuple[float, float]:
     """Scharfetter–Gummel flux of −(T∇ρ + ρ∇ξ): exact for constant flux, so a Gibbs state e^{−ξ/T} is stationary to round-off.
 
@@ -61,26 +94,24 @@ def scharfetter_gummel_rate(
     dissipation = 0.0
     tiny = 1e-300
     for o in range(before):
+        inverse = 1.0 / (spacing * scale[o])
         for i in range(cells if periodic and cells > 1 else cells - 1):
             right = i + 1 if i + 1 < cells else 0
+            forward, backward = 1.0 / (volume[i] * scale[o]), 1.0 / (volume[right] * scale[o])
+            factor = temperature * inverse * area[i + 1]
             for j in range(after):
                 drop = (xi[o, right, j] - xi[o, i, j]) / temperature
-                if abs(drop) < 1e-4:
-                    forth = 1.0 - 0.5 * drop + drop * drop / 12.0
-                elif drop > 700.0:
-                    forth = 0.0
-                else:
-                    forth = drop / math.expm1(drop)
+                forth = bernoulli(drop)
                 back = forth + drop
                 a, b = rho[o, i, j], rho[o, right, j]
-                flux = temperature / h * (forth * a - back * b)
-                rate[o, i, j] -= flux / h
-                rate[o, right, j] += flux / h
+                flux = factor * (forth * a - back * b)
+                rate[o, i, j] -= flux * forward
+                rate[o, right, j] += flux * backward
                 if flux != 0.0:
                     rise = drop + math.log(max(b, tiny) / max(a, tiny))
-                    dissipation -= flux * temperature * rise / h
-                fastest = max(fastest, forth, back)
-    return 2.0 * temperature * fastest / (h * h), dissipation
+                    dissipation -= flux * temperature * rise
+                fastest = max(fastest, factor * forth * forward, factor * back * backward)
+    return 2.0 * fastest, dissipation
 
 
 @kernel
@@ -96,9 +127,14 @@ def combine(first: FloatArray, share: float, second: FloatArray, dt: float, rate
 
 
 @kernel
-def embedded_gap(start: FloatArray, middle: FloatArray, end: FloatArray) -> float:
-    """Σ |u₃ − (2u₂ − u)|: the third-order step against the second-order one hidden in its stages."""
+def embedded_gap(start: FloatArray, middle: FloatArray, end: FloatArray, weight: FloatArray) -> float:
+    """Σ |u₃ − (2u₂ − u)| weight: the third-order step against the second-order one hidden in its stages; ``weight`` is (size,) or (1,)."""
     total = 0.0
-    for i in range(end.size):
-        total += abs(end[i] - 2.0 * middle[i] + start[i])
+    if weight.size == 1:
+        for i in range(end.size):
+            total += abs(end[i] - 2.0 * middle[i] + start[i])
+        total *= weight[0]
+    else:
+        for i in range(end.size):
+            total += abs(end[i] - 2.0 * middle[i] + start[i]) * weight[i]
     return total

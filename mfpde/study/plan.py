@@ -1,0 +1,289 @@
+"""What the table [study] of a case asks for, checked against the case before anything is solved."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from mfpde.arrays import FloatArray
+from mfpde.case import CaseFile, InputError, schema
+from mfpde.case.build import check_cells
+from mfpde.case.errors import CaseError, Key, nearest, shown
+from mfpde.case.expression import Expression, ExpressionError, parse
+from mfpde.measure import DensityFunction
+from mfpde.problem import Problem
+from mfpde.study.references import ExactDensity, divides
+from mfpde.study.refinement import NORMS, Expectation, refining
+
+_MASS_ALLOWANCE = 1e-3
+_START_ALLOWANCE = 1e-2
+_EXAMPLE = '[study] with kind = "refinement" and cells = [[32], [64], [128]]'
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """The case with other choices of one solver: what one run of a study solves. The solver's label names the run."""
+
+    case: CaseFile
+    number: int
+    cells: tuple[int, ...]
+    step: float
+    tolerance: float
+
+    @property
+    def label(self) -> str:
+        """The run's name."""
+        return self.case.labels[self.number]
+
+
+@dataclass(frozen=True, eq=False)
+class RefinementPlan:
+    """Runs, coarse to fine; the reference is ``exact``, else the solver ``other``, else the finest run."""
+
+    case: CaseFile
+    number: int
+    runs: tuple[Variant, ...]
+    exact: ExactDensity | None
+    other: int | None
+    norms: tuple[str, ...]
+    times: tuple[float, ...]
+    expected: Expectation
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def solver(self) -> str:
+        """The label of the solver that is refined."""
+        return self.case.labels[self.number]
+
+    @property
+    def reference(self) -> str:
+        """What stands for the solution, in words."""
+        if self.exact is not None:
+            return self.exact.name
+        return f"the finest run ({self.runs[-1].label})" if self.other is None else self.case.labels[self.other]
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        names = ", ".join(variant.label for variant in self.runs)
+        times = ", ".join(f"{time:g}" for time in self.times)
+        return f"refinement of {self.solver}: {names}; against {self.reference} at t = {times}; norms {', '.join(self.norms)}"
+
+
+def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan:
+    """The plan of the case's [study]. Raises InputError with one message: file, line, key, value, accepted values."""
+    table = case.table.study
+    if table is None:
+        raise InputError(f"{case.path}: has no table [study], which says what to study, e.g. {_EXAMPLE}")
+    try:
+        return _plan_refinement(case, table, problem)
+    except CaseError as error:
+        raise InputError(error.located(str(case.path), case.text)) from error
+
+
+def _plan_refinement(case: CaseFile, table: schema.RefinementTable, problem: Problem) -> RefinementPlan:
+    number = _solver(case, table)
+    runs = _runs(case, table, number, problem)
+    times = _times(table, problem)
+    own = _replaced(table) & case.table.solver[number].model_fields_set
+    notes = [f"the solver's own {name} is not used: the study gives {'steps' if table.steps else 'tolerances'}" for name in sorted(own)]
+    other = _other(case, table, number)
+    if other is not None and case.labels[other] in [variant.label for variant in runs]:
+        raise CaseError(("solver", other), f'the label "{case.labels[other]}" is that of a run of the study; give this solver another')
+    exact = None
+    if table.exact is not None and table.reference in (None, "exact"):
+        exact = _exact(table.exact, problem, runs[-1].cells, times, notes)
+    elif table.exact is not None:
+        notes.append(f"the exact density is not used: the reference is {table.reference}")
+    norms = _norms(case, table, other, notes)
+    if exact is None:
+        _check_division(case, runs, norms, other, notes)
+    expected = Expectation(table.expected.by_norm if table.expected else {}, table.allowance or Expectation.allowance)
+    for norm in expected.orders:
+        if norm not in norms:
+            raise CaseError(("study", "expected", norm), f"{norm} is none of the norms of this study: {', '.join(norms)}")
+    return RefinementPlan(case, number, runs, exact, other, norms, times, expected, notes)
+
+
+def _solver(case: CaseFile, table: schema.RefinementTable) -> int:
+    """The solver to refine."""
+    on_grids = [k for k, solver in enumerate(case.table.solver) if "cells" in type(solver).model_fields]
+    names = ", ".join(case.labels[k] for k in on_grids) or "none in this case"
+    if table.solver is None:
+        volumes = [k for k in on_grids if case.table.solver[k].kind == "finite_volume"]
+        if not volumes:
+            raise CaseError(("study",), f"a refinement needs a solver on grids; name one as `solver`: {names}")
+        return volumes[0]
+    if table.solver not in case.labels:
+        message = f"got {shown(table.solver)}; accepted: {names}{nearest(table.solver, case.labels)}"
+        raise CaseError(("study", "solver"), message)
+    number = case.labels.index(table.solver)
+    if number not in on_grids:
+        kind = case.table.solver[number].kind
+        raise CaseError(("study", "solver"), f'"{table.solver}" ({kind}) has no grid to refine; accepted: {names}')
+    return number
+
+
+def _runs(case: CaseFile, table: schema.RefinementTable, number: int, problem: Problem) -> tuple[Variant, ...]:
+    """The variants of the case, coarse to fine."""
+    solver: Any = case.table.solver[number]
+    if table.steps is not None and "step" not in type(solver).model_fields:
+        raise CaseError(("study", "steps"), f"the solver {case.labels[number]} ({solver.kind}) has no fixed `step` to refine; give `cells`")
+    cells = [tuple(grid) for grid in table.cells] if table.cells is not None else [tuple(solver.cells)] * len(table.steps or [])
+    for k, grid in enumerate(table.cells or []):
+        check_cells(list(grid), problem.domain, ("study", "cells", k))
+    try:
+        order = refining(cells, table.steps)
+    except ValueError as error:
+        raise CaseError(("study", "steps" if table.cells is None else "cells"), str(error)) from error
+    return tuple(_variant(case, table, number, cells[k], k) for k in order)
+
+
+def _variant(case: CaseFile, table: schema.RefinementTable, number: int, cells: tuple[int, ...], place: int) -> Variant:
+    solver: Any = case.table.solver[number]
+    changes: dict[str, Any] = {"cells": list(cells)} if table.cells is not None else {}
+    if table.steps is not None:
+        changes["step"] = table.steps[place]
+    if table.tolerances is not None:
+        changes["tolerance"] = table.tolerances[place]
+    kept = {name: value for name, value in solver.model_dump(exclude_unset=True).items() if name not in _replaced(table)}
+    try:
+        changed = type(solver).model_validate(kept | changes)
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+        key: Key = ("study", "steps" if "step" in changes else "cells")
+        raise CaseError(
+            key, f"{finding['msg'].removeprefix('Value error, ')} (in the solver {case.labels[number]} with {changes})"
+        ) from error
+    name = "-".join(
+        [*(["n" + "x".join(map(str, cells))] if "cells" in changes else []), *([f"dt{changes['step']!r}"] if "step" in changes else [])]
+    )
+    label = case.labels[number]
+    changed = changed.model_copy(update={"label": f"{label}-{name}"})
+    solvers = [changed if k == number else other for k, other in enumerate(case.table.solver)]
+    overrides = (*case.overrides, *(f"solver.{label}.{key}={value}" for key, value in changes.items()))
+    variant = replace(case, table=case.table.model_copy(update={"solver": solvers}), overrides=overrides)
+    numbers = (getattr(changed, name, None) for name in ("step", "tolerance"))
+    return Variant(variant, number, cells, *(math.nan if value is None else value for value in numbers))
+
+
+def _replaced(table: schema.RefinementTable) -> set[str]:
+    """The solver's own control of its steps, in whose place the study puts another."""
+    return {"tolerance"} if table.steps is not None else {"step"} if table.tolerances is not None else set()
+
+
+def _times(table: schema.RefinementTable, problem: Problem) -> tuple[float, ...]:
+    """The saved times that are meant, to nine digits."""
+    if table.times is None:
+        return problem.save_at[-1:]
+    saved = np.array(problem.save_at)
+    chosen = []
+    for time in sorted(table.times):
+        nearby = int(np.argmin(np.abs(saved - time)))
+        if abs(saved[nearby] - time) > 1e-9 * max(time, saved[nearby]):
+            known = ", ".join(f"{t:g}" for t in problem.save_at[:12]) + ("…" if len(saved) > 12 else "")
+            raise CaseError(("study", "times"), f"{time:g} is not a saved time; accepted: {known}")
+        chosen.append(problem.save_at[nearby])
+    return tuple(chosen)
+
+
+def _other(case: CaseFile, table: schema.RefinementTable, number: int) -> int | None:
+    """The solver that is the reference, None for the exact density or the finest run."""
+    if table.reference in (None, "finest"):
+        return None
+    if table.reference == "exact":
+        if table.exact is None:
+            raise CaseError(("study", "reference"), 'got "exact", but the key `exact`, the expression of the exact density, is missing')
+        return None
+    others = [label for label in case.labels if label != case.labels[number]]
+    if table.reference not in others:
+        accepted = ", ".join([*(["exact"] if table.exact else []), "finest", *others])
+        own = "; the solver that is refined is no reference for itself" if table.reference == case.labels[number] else ""
+        message = f"got {shown(table.reference)}; accepted: {accepted}{nearest(str(table.reference), others)}{own}"
+        raise CaseError(("study", "reference"), message)
+    return case.labels.index(table.reference)
+
+
+def _norms(case: CaseFile, table: schema.RefinementTable, other: int | None, notes: list[str]) -> tuple[str, ...]:
+    """The norms in their usual order; particles have no density, so against them only distance and loss are left."""
+    norms = tuple(norm for norm in NORMS if norm in (table.norms or NORMS))
+    if other is None or "cells" in type(case.table.solver[other]).model_fields:
+        return norms
+    label = case.labels[other]
+    left = tuple(norm for norm in norms if norm in ("w2", "loss"))
+    if table.norms is not None and left != norms:
+        raise CaseError(("study", "norms"), f'the reference "{label}" has no density on a grid; accepted against it: w2, loss')
+    if left != norms:
+        notes.append(f"no l1 and l2: the reference {label} has no density on a grid")
+    return left
+
+
+def _check_division(case: CaseFile, runs: Sequence[Variant], norms: tuple[str, ...], other: int | None, notes: list[str]) -> None:
+    """L¹ and L² need a reference whose cells divide those of every grid."""
+    fine = runs[-1].cells if other is None else tuple(getattr(case.table.solver[other], "cells", ()))
+    wrong = [variant.cells for variant in runs if fine and not divides(variant.cells, fine)]
+    if not wrong:
+        return
+    name = f"the finest, {list(fine)}" if other is None else f"the {list(fine)} cells of {case.labels[other]}"
+    if {"l1", "l2"} & set(norms):
+        more = 'give an exact density, norms = ["w2", "loss"], or grids that divide it, e.g. [32], [64], [128]'
+        raise CaseError(("study", "cells"), f"{list(wrong[0])} cells do not divide {name}, so there is no l1 and l2 error; {more}")
+    if other is None and "w2" in norms:
+        notes.append("w2: the finest grid cannot be averaged onto the others, so its own steps are in the errors and the order may be low")
+
+
+# The exact density.
+
+
+@dataclass(frozen=True, eq=False)
+class _AtTime:
+    """An expression of the axis names and t as a function of points and a time."""
+
+    expression: Expression
+
+    def __call__(self, points: FloatArray, time: float) -> FloatArray:
+        return self.expression(np.column_stack([points, np.full(len(points), time)]))
+
+
+def _exact(text: str, problem: Problem, finest: tuple[int, ...], times: tuple[float, ...], notes: list[str]) -> ExactDensity:
+    """The exact density, tried at every time: finite, nonnegative and of mass one."""
+    key: Key = ("study", "exact")
+    if "t" in problem.domain.names:
+        raise CaseError(key, "an axis is called t, which means the time in an exact density; rename the axis")
+    try:
+        function = _AtTime(parse(text, [*problem.domain.names, "t"]))
+    except ExpressionError as error:
+        raise CaseError(key, f"{shown(text)}: {error}") from error
+    exact = ExactDensity(function, problem.energy, problem.domain.grid(finest))
+    masses = dict.fromkeys(f"{_mass(exact, time, text, key):.10g}" for time in times)
+    notes.append(f"the exact density has mass {', '.join(masses)} at t = {', '.join(f'{t:g}' for t in times)}")
+    _compare_start(exact, problem, notes)
+    return exact
+
+
+def _mass(exact: ExactDensity, time: float, text: str, key: Key) -> float:
+    try:
+        mass = exact.mass(time)
+    except ValueError as error:
+        raise CaseError(key, f"{shown(text)}: at t = {time:g}: {error}") from error
+    if not abs(mass - 1.0) <= _MASS_ALLOWANCE:
+        raise CaseError(
+            key, f"{shown(text)}: at t = {time:g}: has mass {mass:.6g} over the domain; it must be 1 within {_MASS_ALLOWANCE:g}"
+        )
+    return mass
+
+
+def _compare_start(exact: ExactDensity, problem: Problem, notes: list[str]) -> None:
+    """Say where the exact density does not begin as the case does; one that is singular at time 0 cannot be compared."""
+    if not isinstance(problem.initial, DensityFunction):
+        return
+    try:
+        begin = exact.on(0.0, exact.finest)
+    except ValueError:
+        return
+    gap = float(np.sum(np.abs(begin - np.ravel(problem.initial.on(exact.finest).values)) * exact.finest.weight))
+    if gap > _START_ALLOWANCE:
+        notes.append(f"the exact density at t = 0 is not the initial density: they are {gap:.3g} apart in l1")

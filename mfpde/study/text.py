@@ -1,0 +1,220 @@
+"""A study in words: for the terminal, for spreadsheets and as plain data."""
+
+import csv
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from mfpde.study.orders import Order
+from mfpde.study.refinement import Expectation, RefinementStudy
+from mfpde.tables import grid_text, number
+
+NAMES = {"l1": "L1", "l2": "L2", "w2": "W2", "loss": "loss gap"}
+_LEFT_OUT = "*"
+_UNEVEN = 0.5
+
+
+def refinement_text(study: RefinementStudy, solver: str, expected: Expectation) -> str:
+    """One table of errors and orders for each time, and below it the fitted orders."""
+    return "\n".join(_time_text(study, t, solver, expected) for t in range(len(study.times)))
+
+
+def missed(study: RefinementStudy, expected: Expectation) -> list[str]:
+    """What was expected and is not so, one line each; an order that could not be fitted is missed."""
+    return [
+        f"{NAMES[norm]} at t = {at:g}: order {number(study.order[k, t])}, expected {expected.orders[norm]:g} ± {expected.allowance:g}"
+        for k, norm in enumerate(study.norms)
+        for t, at in enumerate(study.times)
+        if expected.misses(norm, study.order[k, t])
+    ]
+
+
+def cells_text(cells: Any) -> str:
+    """64 × 64."""
+    return " × ".join(str(count) for count in cells)
+
+
+def order_text(order: Order) -> str:
+    """The order with its standard error and interval."""
+    if not math.isfinite(order.value):
+        return f"no order ({order.count} error{'s' * (order.count != 1)} above the floor)"
+    if not math.isfinite(order.low):
+        return f"order {order.value:.3f} (two errors, so no interval)"
+    interval = f"95 % interval {order.low:.3f} to {order.high:.3f}"
+    return f"order {order.value:.3f}, standard error {order.standard_error:.2g}, {interval}, {order.count} errors"
+
+
+def _time_text(study: RefinementStudy, t: int, solver: str, expected: Expectation) -> str:
+    head = f"  refinement of {solver} against {study.reference} at t = {study.times[t]:g}{_loss_text(study)}"
+    columns = [*_run_columns(study), *(column for k in range(len(study.norms)) for column in _norm_columns(study, k, t))]
+    table = grid_text([name for name, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)), "    ")
+    fits = [f"    {NAMES[norm]}: {_fit_text(study, k, t)}{_expected_text(study, k, t, expected)}" for k, norm in enumerate(study.norms)]
+    return "\n".join([head, table, *_remarks(study, t), *fits])
+
+
+def _run_columns(study: RefinementStudy) -> list[tuple[str, list[str]]]:
+    """Headers and cells of what belongs to the runs."""
+    columns = [("cells", [cells_text(cells) for cells in study.cells]), (study.variable, [number(width) for width in study.width])]
+    if study.variable == "h" and np.isfinite(study.step).all():
+        columns.append(("dt", [number(step) for step in study.step]))
+    return [*columns, ("steps", [str(count) for count in study.steps]), ("seconds", [f"{s:.2f}" for s in study.wall_seconds])]
+
+
+def _norm_columns(study: RefinementStudy, k: int, t: int) -> list[tuple[str, list[str]]]:
+    """Headers and cells of one norm; the floor of a distance that is not exact stands beside it."""
+    runs, name = range(len(study.labels)), NAMES[study.norms[k]]
+    columns = [(name, [_error_text(study, k, t, g) for g in runs])]
+    if study.norms[k] == "w2" and any("exact" not in method for method in study.methods):
+        columns.append(("W2 floor", [number(study.floor[k, t, g], 2) for g in runs]))
+    return [*columns, ("order", [_pair_text(study.pairwise[k, t, g]) for g in runs])]
+
+
+def _error_text(study: RefinementStudy, k: int, t: int, g: int) -> str:
+    if math.isfinite(study.error[k, t, g]):
+        return f"{study.error[k, t, g]:.3e}" + _LEFT_OUT * (not study.used[k, t, g])
+    corrected = study.fits[k][t].reference > 0.0
+    return study.statuses[g] if study.statuses[g] != "DONE" else "reference" if corrected and g == len(study.labels) - 1 else "—"
+
+
+def _pair_text(order: float) -> str:
+    return f"{order:.2f}" if math.isfinite(order) else "—"
+
+
+def _loss_text(study: RefinementStudy) -> str:
+    if "loss" not in study.norms:
+        return ""
+    return f" (loss = {' + '.join(study.loss_terms) or 'no common term'})"
+
+
+def _fit_text(study: RefinementStudy, k: int, t: int) -> str:
+    if study.norms[k] == "loss" and not study.loss_terms:
+        return "no energy term is finite in all the runs and the reference"
+    return order_text(study.fits[k][t])
+
+
+def _expected_text(study: RefinementStudy, k: int, t: int, expected: Expectation) -> str:
+    norm = study.norms[k]
+    if norm not in expected.orders:
+        return ""
+    verdict = "MISSED" if expected.misses(norm, study.order[k, t]) else "yes"
+    return f"; expected {expected.orders[norm]:g} ± {expected.allowance:g}: {verdict}"
+
+
+def _remarks(study: RefinementStudy, t: int) -> list[str]:
+    """What is left out of the fits, and how they are corrected."""
+    lines = []
+    left = np.isfinite(study.error[:, t]) & ~study.used[:, t]
+    if left.any():
+        names = ", ".join(NAMES[norm] for k, norm in enumerate(study.norms) if left[k].any())
+        lines.append(f"    {_LEFT_OUT} not resolved, so left out of the fit: at or below round-off or the floor of the method ({names})")
+    if study.fits[0][t].reference > 0.0:
+        own = f"{study.variable} = {study.fits[0][t].reference:.4g}"
+        lines.append(
+            f"    orders p of C ({study.variable}^p − f^p), where f is the finest run's {own}: the reference has an error of its own"
+        )
+    if study.variable == "h" and _uneven(study, t):
+        lines.append(
+            "    orders between neighbours differ: not all errors fall with h (a smaller `tolerance` takes those of the steps out)"
+        )
+    return lines
+
+
+def _uneven(study: RefinementStudy, t: int) -> bool:
+    """Whether the order between the two finest runs is far from the fitted one in some norm."""
+    last = [row[np.isfinite(row)][-1:] for row in study.pairwise[:, t]]
+    return any(len(order) and abs(order[0] - fit[t].value) > _UNEVEN for order, fit in zip(last, study.fits, strict=True))
+
+
+# Data.
+
+
+def refinement_data(study: RefinementStudy, solver: str, expected: Expectation) -> dict[str, Any]:
+    """Plain lists and numbers for study.json; numbers that are not finite become null."""
+    runs = [
+        {
+            "label": label,
+            "status": study.statuses[g],
+            "cells": study.cells[g].tolist(),
+            study.variable: _plain(study.width[g]),
+            "step": _plain(study.step[g]),
+            "tolerance": _plain(study.tolerance[g]),
+            "steps": int(study.steps[g]),
+            "wall_seconds": _plain(study.wall_seconds[g]),
+        }
+        for g, label in enumerate(study.labels)
+    ]
+    results = [_result(study, k, t, expected) for k in range(len(study.norms)) for t in range(len(study.times))]
+    return {
+        "kind": "refinement",
+        "solver": solver,
+        "reference": study.reference,
+        "reference_mass": [_plain(mass) for mass in study.masses],
+        "variable": study.variable,
+        "fit": f"least squares of log error against log C + log({study.variable}^value − reference^value), 95 % by Student's t",
+        "loss_terms": list(study.loss_terms),
+        "w2_method": list(study.methods),
+        "times": study.times.tolist(),
+        "runs": runs,
+        "results": results,
+        "missed": missed(study, expected),
+    }
+
+
+def _result(study: RefinementStudy, k: int, t: int, expected: Expectation) -> dict[str, Any]:
+    fit, norm = study.fits[k][t], study.norms[k]
+    names = ("value", "standard_error", "low", "high", "constant", "reference")
+    asked = {"expected": expected.orders[norm], "allowance": expected.allowance} if norm in expected.orders else {}
+    return {
+        "norm": norm,
+        "time": float(study.times[t]),
+        "error": [_plain(x) for x in study.error[k, t]],
+        "floor": [_plain(x) for x in study.floor[k, t]],
+        "pairwise_order": [_plain(x) for x in study.pairwise[k, t]],
+        "in_fit": study.used[k, t].tolist(),
+        "order": {**{name: _plain(getattr(fit, name)) for name in names}, "errors": fit.count},
+        **asked,
+    }
+
+
+def refinement_csv(study: RefinementStudy) -> str:
+    """One row for each norm, time and run; empty cells where there is no number."""
+    header = ["norm", "time", "run", "cells", study.variable, "step", "tolerance", "steps", "wall_seconds", "status"]
+    header += ["error", "floor", "pairwise_order", "in_fit", "fitted_order", "standard_error", "low", "high"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for k, norm in enumerate(study.norms):
+        for t, at in enumerate(study.times):
+            fit = study.fits[k][t]
+            for g, label in enumerate(study.labels):
+                run = [label, "x".join(map(str, study.cells[g])), study.width[g], study.step[g], study.tolerance[g], study.steps[g]]
+                found = [study.error[k, t, g], study.floor[k, t, g], study.pairwise[k, t, g], int(study.used[k, t, g])]
+                order = [fit.value, fit.standard_error, fit.low, fit.high]
+                writer.writerow([_cell(x) for x in (norm, at, *run, study.wall_seconds[g], study.statuses[g], *found, *order)])
+    return text.getvalue().rstrip("\n")
+
+
+def refinement_arrays(study: RefinementStudy, axes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, tuple[tuple[str, ...], Any]]]:
+    """Dimension scales, and arrays with the names of their dimensions, for study.h5."""
+    table = ("norm", "time", "run")
+    fit = {name: getattr(study, name) for name in ("order", "standard_error")}
+    fit |= {"order_low": study.interval[..., 0], "order_high": study.interval[..., 1]}
+    scales = {"norm": list(study.norms), "time": study.times, "run": list(study.labels), "axis": list(axes)}
+    arrays: dict[str, tuple[tuple[str, ...], Any]] = {name: (table, getattr(study, name)) for name in ("error", "floor")}
+    arrays |= {"pairwise_order": (table, study.pairwise), "in_fit": (table, study.used.astype(np.int8))}
+    arrays |= {name: (("norm", "time"), values) for name, values in fit.items()}
+    arrays |= {name: (("run",), getattr(study, name)) for name in ("width", "step", "tolerance", "steps", "wall_seconds")}
+    return scales, arrays | {"cells": (("run", "axis"), study.cells), "reference_mass": (("time",), study.masses)}
+
+
+def _plain(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _cell(value: Any) -> Any:
+    """Text and whole numbers as they are, floats with all their digits, nothing for nan."""
+    if isinstance(value, float):
+        return repr(float(value)) if math.isfinite(value) else ""
+    return value

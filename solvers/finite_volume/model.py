@@ -1,0 +1,181 @@
+"""The energy and the flux on one grid: all that the steppers evaluate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.domain import Grid
+from mfpde.energy.base import EnergySum, GridEnergy, GridQuadratic
+from mfpde.energy.internal import TINY, GridEntropy, GridPower
+from mfpde.energy.potential import GridPotential
+from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
+from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, Lines, ScharfetterGummel
+from mfpde.solvers.finite_volume.plane import Plane
+from mfpde.solvers.kernels.transport import combine, embedded_gap
+
+_MOST_FACTORS = 96
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """An energy taken apart for implicit steps: δE/δρ = fixed + T log ρ + Σ power'(ρ) + Σ K_j ρ; ``fixed`` is (size,)."""
+
+    fixed: FloatArray
+    powers: tuple[GridPower, ...]
+    quadratics: tuple[GridQuadratic, ...]
+
+    @staticmethod
+    def of(terms: dict[str, GridEnergy], size: int) -> "Parts":
+        """Raises ValueError for a term that has none of the known forms."""
+        fixed, powers, quadratics = np.zeros(size), [], []
+        for name, term in terms.items():
+            if isinstance(term, GridPower):
+                powers.append(term)
+            elif isinstance(term, GridPotential):
+                fixed += term.values
+            elif isinstance(term, GridQuadratic):
+                fixed += term.linear
+                quadratics.append(term)
+            elif not isinstance(term, GridEntropy):
+                raise ValueError(f'implicit steps know no way to treat the energy term {name!r}; use stepper = "explicit"')
+        return Parts(fixed, tuple(powers), tuple(quadratics))
+
+    @property
+    def factors(self) -> tuple[FloatArray, FloatArray] | None:
+        """All low-rank factors stacked, (r, size) and signs (r,); None if a term has none or there are too many to pay."""
+        found = [term.factors for term in self.quadratics]
+        if not found or any(f is None for f in found):
+            return None
+        rows = np.concatenate([f[0] for f in found if f is not None])
+        signs = np.concatenate([f[1] for f in found if f is not None])
+        return (rows, signs) if len(signs) <= _MOST_FACTORS else None
+
+    def apply(self, rho: FloatArray, out: FloatArray) -> None:
+        """Add Σ K_j ρ."""
+        for term in self.quadratics:
+            term.apply(rho, out)
+
+    def apply_concave(self, rho: FloatArray, out: FloatArray) -> None:
+        """Add the sum of the terms' negative parts, K₋ρ."""
+        for term in self.quadratics:
+            term.apply_concave(rho, out)
+
+    @property
+    def convex(self) -> bool:
+        """Whether no quadratic term has a negative part."""
+        return all(term.convex for term in self.quadratics)
+
+
+class Model:
+    """The semi-discrete flow on one grid, with its buffers."""
+
+    def __init__(self, energy: EnergySum, grid: Grid, flux: Flux | None) -> None:
+        self.grid = grid
+        self.terms = {name: term.on(grid) for name, term in energy.terms.items()}
+        self.temperature = energy.temperature
+        noisy = self.temperature > 0.0
+        self.flux: Flux = flux or (ScharfetterGummel(self.temperature) if noisy else LimitedUpwind())
+        self.upwound_entropy = 0.0 if self.flux.carries_entropy else self.temperature
+        self.lines = [Lines.of(grid, axis) for axis in grid.moving]
+        self.weight = np.atleast_1d(np.asarray(grid.weight, dtype=float))
+        self.xi = np.empty(grid.size)
+        self._scratch, self._rate = np.empty((2, grid.size))
+        self._wall = _wall_cells(grid)
+        self._plane = Plane.fitting(grid, list(self.terms.values()), self.flux)
+
+    @property
+    def diffusive(self) -> bool:
+        """Whether the energy has an internal part, so that explicit steps shrink like h²."""
+        return self.temperature > 0.0 or any(isinstance(term, GridPower) for term in self.terms.values())
+
+    def mass(self, rho: FloatArray) -> float:
+        """Total mass."""
+        return float(np.sum(rho)) * float(self.weight[0]) if self.weight.size == 1 else float(np.dot(rho, self.weight))
+
+    def norm(self, values: FloatArray) -> float:
+        """∫|values|."""
+        np.abs(values, out=self._scratch)
+        return self.mass(self._scratch)
+
+    def wall_mass(self, rho: FloatArray) -> float:
+        """Mass in the cells at walls."""
+        if not self._wall.size:
+            return 0.0
+        return float(np.sum(rho[self._wall] * (self.weight if self.weight.size == 1 else self.weight[self._wall])))
+
+    def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
+        """Fill the rate and, where there is no pass for planes, ``xi``."""
+        if self._plane is not None:
+            return self._plane.evaluate(rho, rate)
+        self.xi[:] = 0.0
+        energy, magnitude = 0.0, 0.0
+        for term in self.terms.values():
+            part = term.add_drift(rho, self.xi)
+            if term.temperature > 0.0:
+                part += term.value(rho)
+            energy, magnitude = energy + part, magnitude + abs(part)
+        if self.upwound_entropy > 0.0:
+            self._add_logarithm(rho, self.xi)
+        return Evaluation(energy, magnitude, *self.fill_rate(rho, self.xi, rate))
+
+    def stage(self, base: FloatArray, share: float, rho: FloatArray, dt: float, out: FloatArray) -> Stage:
+        """out = base + share (ρ − base) + dt rate(ρ)."""
+        if self._plane is not None:
+            return self._plane.stage(base, share, rho, dt, out)
+        now = self.evaluate(rho, self._rate)
+        least = combine(base, share, rho, dt, self._rate, out)
+        return Stage(now, least, embedded_gap(base, rho, out, self.weight))
+
+    def fill_rate(self, rho: FloatArray, xi: FloatArray, rate: FloatArray) -> tuple[float, float]:
+        """rate = −div F over all moving axes; returns (sum over the axes of the outflow rates, ∫ρ|∇δE/δρ|²)."""
+        rate[:] = 0.0
+        fastest, dissipation = 0.0, 0.0
+        for lines in self.lines:
+            part = self.flux.add(lines.see(rho), lines.see(xi), lines, lines.see(rate))
+            fastest, dissipation = fastest + part[0], dissipation + part[1] * lines.metric.cross
+        return fastest, dissipation
+
+    def energy(self, rho: FloatArray) -> float:
+        """The energy."""
+        return sum(term.value(rho) for term in self.terms.values())
+
+    def round_off(self, rho: FloatArray, magnitude: float) -> float:
+        """What round-off in the last evaluated ``rho`` may do to the energy: the terms' sizes, ∫|ξ|ρ and T∫ρ, in units of the last bit."""
+        if self._plane is not None:
+            return magnitude
+        np.abs(self.xi, out=self.xi)
+        np.multiply(self.xi, rho, out=self.xi)
+        return magnitude + self.mass(self.xi) + self.temperature * self.mass(rho)
+
+    def _add_logarithm(self, rho: FloatArray, xi: FloatArray) -> None:
+        np.maximum(rho, TINY, out=self._scratch)
+        np.log(self._scratch, out=self._scratch)
+        np.multiply(self._scratch, self.upwound_entropy, out=self._scratch)
+        np.add(xi, self._scratch, out=xi)
+
+    def add_local(self, rho: FloatArray, powers: tuple[GridPower, ...], xi: FloatArray, curvature: FloatArray) -> None:
+        """Add the local internal part of ξ to ``xi`` and fill its derivative."""
+        curvature[:] = 0.0
+        bounded = np.maximum(rho, 1e-30)
+        for term in powers:
+            m, c = term.exponent, term.coefficient * term.exponent
+            power = bounded ** (m - 2.0)
+            curvature += c * power
+            power *= rho
+            xi += c / (m - 1.0) * power
+        if self.upwound_entropy > 0.0:
+            xi += self.upwound_entropy * np.log(bounded)
+            curvature += self.upwound_entropy / bounded
+
+
+def _wall_cells(grid: Grid) -> np.ndarray:
+    """Flat indices of the cells that touch a wall across a moving axis."""
+    touching = np.zeros(grid.cells, dtype=bool)
+    for axis in grid.moving:
+        if not grid.periodic(axis):
+            ends = grid.metric(axis).area[[0, -1]]
+            for end, area in zip((0, -1), ends, strict=True):
+                if area > 0.0:
+                    np.moveaxis(touching, axis, 0)[end] = True
+    return np.flatnonzero(touching)

@@ -1,0 +1,57 @@
+"""Explicit stages on large uniform planes in one pass over memory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.domain import Grid
+from mfpde.energy.base import GridEnergy
+from mfpde.energy.internal import GridPower
+from mfpde.energy.potential import GridPotential
+from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
+from mfpde.solvers.finite_volume.flux import Flux, Upwind
+from mfpde.solvers.kernels import plane as kernels
+
+FEWEST_CELLS = 1 << 15
+
+
+class Plane:
+    """The stages of a flow whose energy is potentials and powers, so that ξ is local."""
+
+    def __init__(self, grid: Grid, terms: Sequence[GridEnergy], flux: Upwind) -> None:
+        self.grid, self._limited = grid, flux.limited
+        powers = [term for term in terms if isinstance(term, GridPower)]
+        fixed = [term.values for term in terms if isinstance(term, GridPotential)]
+        self._fixed = np.ascontiguousarray(sum(fixed, np.zeros(grid.size)).reshape(grid.cells))
+        self._exponents = np.array([term.exponent for term in powers])
+        self._coefficients = np.array([term.coefficient for term in powers])
+        self._statistics = np.empty((-(-grid.cells[0] // kernels.BLOCK), kernels.STATISTICS))
+
+    @staticmethod
+    def fitting(grid: Grid, terms: Sequence[GridEnergy], flux: Flux) -> "Plane | None":
+        """A plane, if the flow has the form that the pass knows and is large enough to gain from it."""
+        flat = type(grid) is Grid and len(grid.cells) == 2 and len(grid.moving) == 2 and min(grid.cells) >= 4
+        local = all(isinstance(term, GridPower | GridPotential) for term in terms)
+        if flat and local and isinstance(flux, Upwind) and grid.size >= FEWEST_CELLS:
+            return Plane(grid, terms, flux)
+        return None
+
+    def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
+        """Fill the rate; the magnitude includes ∫|ξ|ρ."""
+        return self.stage(rho, -1.0, rho, 1.0, rate).now
+
+    def stage(self, base: FloatArray, share: float, rho: FloatArray, dt: float, out: FloatArray) -> Stage:
+        """out = base + share (ρ − base) + dt rate(ρ), or the rate itself where ``share`` is negative."""
+        cells, spacing = self.grid.cells, self.grid.spacing
+        periodic = self.grid.periodic(0), self.grid.periodic(1)
+        seen = (rho.reshape(cells), self._fixed, self._exponents, self._coefficients, float(spacing[0]), float(spacing[1]), *periodic)
+        kernels.plane_stage(*seen, self._limited, base.reshape(cells), share, dt, out.reshape(cells), self._statistics)
+        found = self._statistics
+        outflow = float(np.max(found[:, kernels.OUTFLOW_0]) + np.max(found[:, kernels.OUTFLOW_1]))
+        linear, power, slope = (self._sum(k) for k in (kernels.FIXED_ENERGY, kernels.POWER_ENERGY, kernels.SLOPE_SIZE))
+        now = Evaluation(linear + power, abs(linear) + abs(power) + slope, outflow, self._sum(kernels.DISSIPATION))
+        return Stage(now, float(np.min(found[:, kernels.MINIMUM])), self._sum(kernels.GAP))
+
+    def _sum(self, column: int) -> float:
+        return float(np.sum(self._statistics[:, column])) * self.grid.cell_volume
