@@ -17,7 +17,7 @@ from mfpde.console import tell, warn
 from mfpde.energy import TwoLayer
 from mfpde.march import Flow, Timeless, march
 from mfpde.problem import Problem
-from mfpde.run import Status, StepFailed
+from mfpde.run import WARNING, Status, StepFailed
 from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run, remove_parts
 from mfpde.tables import comparison_table, run_line
 
@@ -188,8 +188,11 @@ def _announce(label: str, result: Path, status: Status, message: str) -> None:
         return
     stored = read_run(result)
     tell(f"  {label}: {run_line(stored)}")
-    for note in stored.run.notes if stored.run.tables else ():
-        tell(f"    {note}")
+    remarks = [note for note in stored.run.notes if not note.startswith(WARNING)]
+    tell("".join(f"    {note}\n" for note in remarks).rstrip("\n") if stored.run.tables else f"    {'; '.join(remarks)}")
+    for note in stored.run.notes:
+        if note.startswith(WARNING):
+            warn(f"{label}: {note}")
     if status is not Status.DONE:
         warn(f"{label}: {status.name}: {message}; {status.value}")
 

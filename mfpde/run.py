@@ -27,6 +27,9 @@ class StepFailed(Exception):
         self.status = status
 
 
+WARNING = "warning: "
+"""How a note begins that asks for attention."""
+
 STEP_FIELDS = ("time", "dt", "energy", "mass", "minimum", "dissipation", "balance", "wall", "iterations")
 
 

@@ -34,6 +34,8 @@ def run_line(stored: StoredRun) -> str:
         return words
     rise = steps.energy_rise()
     energy = "" if math.isnan(rise) else ", energy never rises" if rise <= 1e-12 else f", energy rises by {rise:.1e}"
+    solves = int(np.sum(steps["iterations"]))
+    words += f", {solves} linear solves" if solves else ""
     least = f", least density {np.min(steps['minimum']):.2g}" if _is_density(stored) else ""
     return f"{words}; mass drift {steps.mass_drift():.0e}{least}{energy}"
 

@@ -75,6 +75,8 @@ class ParticleState:
     next_dt: float
     dt: float
     energy: float
+    dissipation: float
+    balance: float
 
 
 class DeterministicFlow:
@@ -90,9 +92,9 @@ class DeterministicFlow:
     def start(self) -> ParticleState:
         """The initial atoms."""
         points = self._initial.copy()
-        velocity = self._velocity(self.domain.touching(points))(0.0, points.ravel())
+        velocity = self._velocity(self.domain.touching(points))(0.0, points.ravel()).reshape(points.shape)
         energy = self.problem.energy.value(Particles(points, self.weights))
-        return ParticleState(0.0, points, velocity.reshape(points.shape), np.nan, 0.0, energy)
+        return ParticleState(0.0, points, velocity, np.nan, 0.0, energy, self._dissipation(velocity), 0.0)
 
     def restore(self, values: dict[str, Any]) -> ParticleState:
         """The state with these field values."""
@@ -107,10 +109,14 @@ class DeterministicFlow:
         return self.problem.energy.values(Particles(state.points, self.weights))
 
     def record(self, state: ParticleState) -> StepRecord:
-        """The certificate of the step that led here; the dissipation is Σ w|θ̇|²."""
-        dissipation = float(self.weights @ np.sum(state.velocity**2, axis=1))
+        """The certificate of the step that led here."""
         mass, least = float(np.sum(self.weights)), float(np.min(self.weights))
-        return StepRecord(state.time, state.dt, state.energy, mass, least, dissipation)
+        wall = float(self.weights @ self.domain.touching(state.points).any(axis=1)) / mass
+        return StepRecord(state.time, state.dt, state.energy, mass, least, state.dissipation, state.balance, wall)
+
+    def _dissipation(self, velocity: FloatArray) -> float:
+        """Σ w|θ̇|²."""
+        return float(self.weights @ np.sum(velocity**2, axis=1))
 
     def _velocity(self, touching: BoolArray) -> Callable[[float, FloatArray], FloatArray]:
         """The right-hand side for positions that may overshoot a wall within a step: it is evaluated at their projection, and
@@ -143,13 +149,17 @@ class DeterministicFlow:
         rate = stepper.f if unmoved else self._velocity(touching)(0.0, points.ravel())
         dt = float(stepper.t - state.time)
         cut = first is not None and first < state.next_dt
+        slid = self.domain.slide(np.reshape(rate, points.shape), points, touching)
+        energy, dissipation = self.problem.energy.value(Particles(points, self.weights)), self._dissipation(slid)
         return ParticleState(
-            float(stepper.t),
-            points,
-            self.domain.slide(np.reshape(rate, points.shape), points, touching),
-            max(float(stepper.h_abs), state.next_dt) if cut else float(stepper.h_abs),
-            dt,
-            self.problem.energy.value(Particles(points, self.weights)),
+            time=float(stepper.t),
+            points=points,
+            velocity=slid,
+            next_dt=max(float(stepper.h_abs), state.next_dt) if cut else float(stepper.h_abs),
+            dt=dt,
+            energy=energy,
+            dissipation=dissipation,
+            balance=energy - state.energy + 0.5 * dt * (state.dissipation + dissipation),
         )
 
 
@@ -195,7 +205,8 @@ class LangevinFlow:
     def record(self, state: LangevinState) -> StepRecord:
         """The certificate: the free energy and its dissipation are infinite and undefined for atoms with noise."""
         mass, least = float(np.sum(self.weights)), float(np.min(self.weights))
-        return StepRecord(state.time, state.dt, np.inf, mass, least, np.nan)
+        wall = float(self.weights @ self.domain.touching(state.points).any(axis=1)) / mass
+        return StepRecord(state.time, state.dt, np.inf, mass, least, np.nan, np.nan, wall)
 
     def advance(self, state: LangevinState, until: float) -> LangevinState:
         """One step of equal length among those that reach ``until``."""

@@ -323,6 +323,8 @@ def test_a_path_is_no_name_of_a_case(tmp_path: Path) -> None:
 def test_a_run_writes_its_results_and_the_comparison_and_nothing_else(case: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lines = done("run", case, "--output", out, "--no-figures").splitlines()
+    schemes = [lines.pop(k).strip().split(":")[0] for k in (4, 2)]
+    assert schemes == ["Dormand–Prince 8(5,3), outward normal velocity removed at walls", "flux"]
     assert written(out) == {"fv.h5", "particles.h5", "comparison.json"}
     assert written(tmp_path) == {"small.toml", "out"} | {f"out/{name}" for name in written(out)}
     assert lines[0] == f"A small case  ({case} → {out}/)"
@@ -434,7 +436,9 @@ def test_a_piped_run_shows_no_progress_and_prints_in_order(case: Path, tmp_path:
     ended = process("run", case, "--output", tmp_path / "out", "--no-figures")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "\r" not in ended.stdout
-    assert [line.split(":")[0].strip() for line in ended.stdout.splitlines()[1:3]] == ["fv", "particles"]
+    lines = [line for line in ended.stdout.splitlines()[1:5] if not line.startswith("    ")]
+    assert [line.split(":")[0].strip() for line in lines] == ["fv", "particles"]
+    assert "    flux: limited second-order upwinding of the whole flux; steps: explicit third-order" in ended.stdout
 
 
 # --- several cases ----------------------------------------------------------------------------------------------------

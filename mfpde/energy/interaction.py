@@ -61,7 +61,8 @@ class Interaction:
     @property
     def description(self) -> str:
         """For people."""
-        formula = self.name if len(self.name) <= _SHOWN else self.name[: _SHOWN - 1] + "…"
+        formula = " ".join(self.name.split())
+        formula = formula if len(formula) <= _SHOWN else formula[: _SHOWN - 1] + "…"
         scaled = formula if self.kernel.coefficient == 1.0 else f"{self.kernel.coefficient:g} · ({formula})"
         return f"W = {scaled}, {self.kernel.form}"
 

@@ -9,7 +9,7 @@ from mfpde.arrays import FloatArray
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
 from mfpde.problem import Problem
-from mfpde.run import Run, Status, StepFailed, StepRecord
+from mfpde.run import WARNING, Run, Status, StepFailed, StepRecord
 from mfpde.solvers.finite_volume.evaluation import Evaluation
 from mfpde.solvers.finite_volume.flux import Flux
 from mfpde.solvers.finite_volume.model import Model
@@ -59,7 +59,8 @@ class FiniteVolume:
 @dataclass(eq=False)
 class FiniteVolumeState:
     """Cell averages and their rate at ``time``, the next step to try, the certificate of the last one, and the largest size
-    of the terms met, against which round-off is judged."""
+    of the terms met, against which round-off is judged; ``replaced`` counts steps of order one that stood in for order two,
+    and ``wall_start`` is the share of the mass at walls at the start."""
 
     time: float
     rho: FloatArray
@@ -72,6 +73,8 @@ class FiniteVolumeState:
     magnitude: float
     balance: float
     iterations: int
+    replaced: int
+    wall_start: float
 
 
 class FiniteVolumeFlow:
@@ -85,7 +88,7 @@ class FiniteVolumeFlow:
         tolerance = np.inf if self.step else choices.tolerance or self.stepper.default_tolerance
         self.integrator = self.stepper.integrator(self.model, tolerance)
         self._rate = np.empty(self.grid.size)
-        self._wall_mass = 0.0
+        self._wall_mass, self._wall_start = 0.0, 0.0
         self._replaced = 0
 
     @property
@@ -100,12 +103,10 @@ class FiniteVolumeFlow:
         return (*chosen, *self._wall_note(), *self._replaced_note())
 
     def _wall_note(self) -> tuple[str, ...]:
-        if self._wall_mass <= _WALL_SHARE:
+        if self._wall_mass - self._wall_start <= _WALL_SHARE:
             return ()
-        return (
-            f"warning: {self._wall_mass:.2%} of the mass lies in the cells at walls; unless walls are part of the model, "
-            "widen the domain until this no longer changes the result",
-        )
+        shares = f"{self._wall_mass:.2%} of the mass lies in the cells at walls, {self._wall_start:.2%} did at the start"
+        return (f"{WARNING}{shares}; unless walls are part of the model, widen the domain until this no longer changes the result",)
 
     def _replaced_note(self) -> tuple[str, ...]:
         return (f"{self._replaced} steps of order one stood in where the energy would have risen",) if self._replaced else ()
@@ -120,7 +121,8 @@ class FiniteVolumeFlow:
         if not now.finite:
             raise StepFailed(Status.NOT_FINITE, "the energy or the velocity of the initial density is not finite")
         round_off = self.model.round_off(rho, now.magnitude)
-        return FiniteVolumeState(0.0, rho, rate, np.inf, now.outflow, 0.0, now.energy, now.dissipation, round_off, 0.0, 0)
+        wall = self.model.wall_mass(rho) / self.model.mass(rho)
+        return FiniteVolumeState(0.0, rho, rate, np.inf, now.outflow, 0.0, now.energy, now.dissipation, round_off, 0.0, 0, 0, wall)
 
     def restore(self, values: dict[str, Any]) -> FiniteVolumeState:
         """The state with these field values."""
@@ -137,6 +139,7 @@ class FiniteVolumeFlow:
     def record(self, state: FiniteVolumeState) -> StepRecord:
         """The certificate of the step that led here."""
         mass = self.model.mass(state.rho)
+        self._replaced, self._wall_start = state.replaced, state.wall_start
         self._wall_mass = self.model.wall_mass(state.rho) / mass
         return StepRecord(
             time=state.time,
@@ -177,7 +180,7 @@ class FiniteVolumeFlow:
                     break
                 growth, safe = (0.5, False) if safe or isinstance(self.stepper, Explicit) else (1.25, True)
             wanted = dt * min(max(growth, 0.1), 0.8) if growth < 1.25 else dt
-        self._replaced += safe
+        state.replaced += safe
         return self._accepted(state, tried, now, dt, left, wanted, until)
 
     def _require(self, wanted: float, time: float, until: float) -> None:
@@ -217,4 +220,6 @@ class FiniteVolumeFlow:
             magnitude=max(state.magnitude, self.model.round_off(tried.rho, now.magnitude)),
             balance=now.energy - state.energy + 0.5 * dt * (state.dissipation + now.dissipation),
             iterations=tried.iterations,
+            replaced=state.replaced,
+            wall_start=state.wall_start,
         )

@@ -160,6 +160,7 @@ class LineIntegrator:
         if isinstance(sweep, LinearSweep):
             found, error = (sweep.first_order if euler else sweep.second_order)(rho, rate, dt, self.parts.fixed)
         else:
+            sweep.precision = newton_precision(self.tolerance, safe)
             coupling = couple(self.model, self.parts, self._factors, rho if euler else None)
             found, error = (sweep.first_order if euler else sweep.second_order)(rho, rate, dt, self.parts.fixed, coupling)
         return Attempt(found, growth(self.tolerance * self.model.mass(rho), error, 2 if euler else 3), sweep.iterations)
@@ -187,6 +188,11 @@ class SplitIntegrator:
         wanted = self.tolerance * self.model.mass(rho)
         found, error, iterations = self._split.step(rho, rate, dt, order, wanted)
         return Attempt(found, growth(wanted, error, order + 1), iterations)
+
+
+def newton_precision(tolerance: float, safe: bool) -> float:
+    """The L¹ size of an update, relative to the mass, at which Newton's method may end."""
+    return 1e-11 if safe or not np.isfinite(tolerance) else min(max(1e-3 * tolerance, 1e-11), 1e-8)
 
 
 def growth(tolerance: float, error: float, order: int) -> float:

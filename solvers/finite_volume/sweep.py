@@ -15,12 +15,14 @@ from mfpde.solvers.kernels.implicit import (
     solve_bands_many,
     weighted_divergence,
 )
+from mfpde.solvers.kernels.linear import conserve_lines
 
 _MOST_ITERATIONS = 25
 _UPDATE = 1e-11
 _ROUND_OFF = 1e-8
 GAMMA = 1.0 - 0.5 * np.sqrt(2.0)
 RATIO = (1.0 - 2.0 * GAMMA) / GAMMA
+_GUESS = (1.0 - GAMMA) / GAMMA
 _ERROR = 1.0 / 3.0 - (1.0 - GAMMA) * GAMMA**2 - GAMMA
 _FLOOR = 1e-20
 _SMOOTHING = (1.0, 0.1, 1e-2, 1e-3)
@@ -56,6 +58,7 @@ class Sweep:
         self._system = _System(self.buffers.bands, lines)
         self.iterations = 0
         self._is_smoothed = False
+        self.precision = _UPDATE
 
     def solve(self, target: FloatArray, dt: float, guess: FloatArray, frozen: FloatArray, coupling: Coupling | None = None) -> FloatArray:
         """ρ with ρ + dt div F(ρ) = ``target``, the drift being ``frozen`` + local part + coupling. Raises NewtonFailed."""
@@ -133,7 +136,7 @@ class Sweep:
                 break
             damping = max(0.5 * damping, 0.125) if change > 0.7 * last and iteration > 4 else min(1.5 * damping, 1.0)
             last = change
-            if linear or change <= _UPDATE * mass:
+            if linear or change <= self.precision * mass:
                 return self._conserving(rho, target)
         if change <= _ROUND_OFF * mass:
             return self._conserving(rho, target)
@@ -141,13 +144,7 @@ class Sweep:
 
     def _conserving(self, rho: FloatArray, target: FloatArray) -> FloatArray:
         """Each line scaled to the mass of its target, which Newton's last update met up to its round-off."""
-        volume = self.lines.metric.volume[None, :, None]
-        seen = self.lines.see(rho)
-        held = np.sum(seen * volume, axis=1, keepdims=True)
-        wanted = np.sum(self.lines.see(target) * volume, axis=1, keepdims=True)
-        ratio = np.divide(wanted, held, out=np.ones_like(held), where=held > 0.0)
-        seen *= ratio
-        np.maximum(rho, 0.0, out=rho)
+        conserve_lines(self.lines.see(rho), self.lines.see(target), self.lines.metric.volume)
         return rho
 
     def solve_linearised(self, right: FloatArray) -> FloatArray:
@@ -177,7 +174,9 @@ class Sweep:
         first = self.solve(rho, GAMMA * dt, rho, frozen, coupling)
         target = np.empty_like(rho)
         extrapolated_target(see(rho), see(first), RATIO, lines.metric.volume, lines.periodic, see(target))
-        second = self.solve(target, GAMMA * dt, first, frozen, coupling)
+        guess = np.empty_like(rho)
+        extrapolated_target(see(rho), see(first), _GUESS, lines.metric.volume, lines.periodic, see(guess))
+        second = self.solve(target, GAMMA * dt, guess, frozen, coupling)
         slopes = (rate * dt, (first - rho) / GAMMA, (second - target) / GAMMA)
         weights = (1.0 / GAMMA, 1.0 / (GAMMA * (GAMMA - 1.0)), 1.0 / (1.0 - GAMMA))
         error = _ERROR * sum((w * k for w, k in zip(weights, slopes, strict=True)), np.zeros_like(rho))
