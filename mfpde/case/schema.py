@@ -279,7 +279,7 @@ class FiniteVolumeSolver(Table):
         None, description="largest L1 error of a time step; default: 1e-8 explicit, 1e-6 implicit, 1e-4 implicit_euler"
     )
     flux: Literal["auto", "upwind", "limited", "scharfetter_gummel"] = Field(
-        "auto", description="auto: scharfetter_gummel with an entropy, limited without"
+        "auto", description="auto: limited without entropy; with it scharfetter_gummel where the cells resolve the drift, else limited"
     )
     stepper: Literal["auto", "explicit", "implicit", "implicit_euler"] = Field(
         "auto", description="auto: implicit (of second order) with an entropy or a porous medium, explicit without"

@@ -28,9 +28,11 @@ class FiniteVolume:
     """Finite volumes on a uniform grid.
 
     ``cells``: one number for each axis. ``tolerance``: largest estimated L¹ error of a step relative to the mass; None takes the
-    stepper's own. ``flux``: None chooses limited upwinding without entropy and Scharfetter–Gummel with it. ``stepper``: None
-    chooses explicit steps without internal energies and implicit ones of second order with them. ``step``: a fixed time step, with
-    no control of its error; shorter ones are made only to meet saved times and where positivity or the energy need them.
+    stepper's own. ``flux``: None chooses limited upwinding without entropy, and with it Scharfetter–Gummel unless the drift over
+    1/128 of the domain exceeds half of the temperature in the mean: that flux is of first order where cells do not resolve the drift.
+    ``stepper``: None chooses explicit steps without internal energies and implicit ones of second order with them. ``step``: a fixed
+    time step, with no control of its error; shorter ones are made only to meet saved times and where positivity or the energy need
+    them.
     Raises ValueError for a tolerance or step that is not positive.
     """
 
@@ -82,8 +84,11 @@ class FiniteVolumeFlow:
 
     def __init__(self, choices: FiniteVolume, problem: Problem) -> None:
         self.grid = problem.domain.grid(choices.cells)
-        self.model = Model(problem.energy, self.grid, choices.flux)
-        self.initial, self.step = problem.initial, choices.step
+        initial = problem.initial
+        density = initial.on(self.grid) if isinstance(initial, DensityFunction) else deposit(initial, self.grid)
+        self._initial = np.array(np.ravel(density.values))
+        self.model = Model(problem.energy, self.grid, choices.flux, self._initial)
+        self.step = choices.step
         self.stepper: Stepper = choices.stepper or (Implicit() if self.model.diffusive else Explicit())
         tolerance = np.inf if self.step else choices.tolerance or self.stepper.default_tolerance
         self.integrator = self.stepper.integrator(self.model, tolerance)
@@ -99,7 +104,7 @@ class FiniteVolumeFlow:
     @property
     def notes(self) -> tuple[str, ...]:
         """The choices made, and what the run met."""
-        chosen = f"flux: {self.model.flux.description}", f"steps: {self.stepper.description}"
+        chosen = f"flux: {self.model.flux.description}{self.model.reason}", f"steps: {self.stepper.description}"
         return (*chosen, *self._wall_note(), *self._replaced_note())
 
     def _wall_note(self) -> tuple[str, ...]:
@@ -113,9 +118,7 @@ class FiniteVolumeFlow:
 
     def start(self) -> FiniteVolumeState:
         """The initial cell averages, of the initial measure's mass."""
-        initial = self.initial
-        density = initial.on(self.grid) if isinstance(initial, DensityFunction) else deposit(initial, self.grid)
-        rho = np.array(np.ravel(density.values))
+        rho = self._initial.copy()
         rate = np.empty_like(rho)
         now = self.model.evaluate(rho, rate)
         if not now.finite:
