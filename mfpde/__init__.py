@@ -9,7 +9,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mfpde.domain": ("Axis", "Disk", "Domain", "Grid"),
+    "mfpde.domain": ("Axis", "Domain", "Grid"),
+    "mfpde.disk": ("Disk",),
     "mfpde.measure": ("Density", "DensityFunction", "Particles"),
     "mfpde.distance": ("Distance", "wasserstein"),
     "mfpde.energy": ("EnergySum", "Entropy", "Potential", "TwoLayer"),

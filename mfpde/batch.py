@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from mfpde.case.build import build_problem, build_solver, fingerprint, solver_er
 from mfpde.compare import Comparison, compare
 from mfpde.console import tell, warn
 from mfpde.energy import TwoLayer
-from mfpde.march import Flow, Timeless, march
+from mfpde.march import Timeless, march
 from mfpde.problem import Problem
 from mfpde.run import WARNING, Status, StepFailed
+from mfpde.signals import interruption
 from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run, remove_parts
 from mfpde.tables import comparison_table, run_line
 
@@ -135,7 +136,10 @@ def _chosen(case: CaseFile, only: tuple[str, ...]) -> list[int]:
 
 
 def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options) -> Status:
-    """Run one solver of a case into ``folder``/LABEL.h5, or keep what is complete there if resuming. Raises InputError, ResultError."""
+    """Run one solver of a case into ``folder``/LABEL.h5, or keep what is complete there if resuming.
+
+    Raises InputError, ResultError, and KeyboardInterrupt for a signal that came when the run had ended but was not yet stored.
+    """
     label, mark = case.labels[number], fingerprint(case, number)
     result = folder / f"{label}.h5"
     if options.resume and finished_fingerprint(result) == mark:
@@ -161,19 +165,22 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
     recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds)
     bar = Bar(label, problem.save_at[-1])
     try:
-        status, message = _march(case, number, flow, problem, recorder, bar)
-        recorder.finish(status, message, flow.notes, flow.tables if isinstance(flow, Timeless) else None)
+        with interruption() as stopped:
+            status, message = _ended(case, number, lambda: march(flow, problem.save_at, recorder, bar, stopped))
+            recorder.finish(status, message, flow.notes, flow.tables if isinstance(flow, Timeless) else None)
     finally:
         bar.close()
         recorder.close()
     _announce(label, result, status, message)
+    if stopped and status is not Status.INTERRUPTED:
+        raise KeyboardInterrupt  # too late for this run, whose result is written, but not for what would come next
     return status
 
 
-def _march(case: CaseFile, number: int, flow: Flow, problem: Problem, recorder: PartsRecorder, bar: Bar) -> tuple[Status, str]:
-    """March, taking a start that fails for the end of the run and a refusal of the start for wrong input."""
+def _ended(case: CaseFile, number: int, marching: Callable[[], tuple[Status, str]]) -> tuple[Status, str]:
+    """How a march ended, taking a start that fails for the end of the run and a refusal of the start for wrong input."""
     try:
-        return march(flow, problem.save_at, recorder, bar)
+        return marching()
     except StepFailed as failure:
         return failure.status, str(failure)
     except ResultError:

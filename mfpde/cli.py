@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mfpde import __version__
 from mfpde.console import prepare, tell, warn
+from mfpde.signals import terminable
 
 if TYPE_CHECKING:
     from mfpde.storage import StoredRun
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         prepare()
-        with warnings.catch_warnings():
+        with terminable(), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             code: int = options.command(options)
     except KeyboardInterrupt:

@@ -4,12 +4,9 @@ It knows no scheme. A solver's state is a dataclass of arrays, numbers and strin
 step and may reuse the arrays of the state that it is given, so a state is handed over, never shared.
 """
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
-from types import FrameType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,8 +14,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.measure import Measure
 from mfpde.run import STEP_FIELDS, Certificate, Run, Status, StepFailed, StepRecord
-
-_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from mfpde.signals import interruption
 
 
 class State(Protocol):
@@ -145,16 +141,20 @@ def state_values(state: State) -> dict[str, Any]:
     return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
-def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Progress | None = None) -> tuple[Status, str]:
+def march(
+    flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Progress | None = None, stopped: Sequence[int] | None = None
+) -> tuple[Status, str]:
     """Run ``flow`` through the times ``save_at`` into ``recorder``; returns how it ended and why.
 
     SIGINT, SIGTERM and SIGHUP end the run after the step under way; a second SIGINT ends it at once. However the march ends, the last
     thing that it does is a checkpoint. Checkpoints fall between steps and do not change them, so a resumed run makes the same steps
     to the same bits.
+
+    ``stopped``: the signals of an ``interruption`` around the call, which then also sees those that come too late to end this run.
     """
     if isinstance(flow, Timeless):
         save_at = flow.save_at(save_at)
-    with _interruption() as stopped:
+    with interruption() if stopped is None else nullcontext(stopped) as stopped:
         found = recorder.resume()
         state = flow.start() if found is None else flow.restore(found[0])
         if found is None:
@@ -181,24 +181,3 @@ def march(flow: Flow, save_at: Sequence[float], recorder: Recorder, progress: Pr
             status, message = Status.INTERRUPTED, f"stopped at time {state.time:.6g}"
         recorder.checkpoint(state_values(state))
         return status, message
-
-
-@contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP in a list (empty: go on) while inside; only possible in the main thread."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in _ENDING}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

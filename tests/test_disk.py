@@ -14,7 +14,8 @@ from mfpde.case.build import build_problem, build_solver
 from mfpde.cli import main
 from mfpde.compare import compare
 from mfpde.distance import wasserstein
-from mfpde.domain import Disk, Domain, Grid
+from mfpde.disk import Disk
+from mfpde.domain import Domain, Grid
 from mfpde.energy import ACTIVATIONS, Circle, EnergySum, Entropy, Normal, Potential, TwoLayer, two_layer
 from mfpde.energy.base import GridQuadratic
 from mfpde.energy.inputs import Sharpness

@@ -14,7 +14,8 @@ from scipy.special import erf, exp1
 from mfpde.case.difference import DifferenceExpression
 from mfpde.case.expression import parse
 from mfpde.cli import main
-from mfpde.domain import Axis, Disk, Domain, Grid
+from mfpde.disk import Disk
+from mfpde.domain import Axis, Domain, Grid
 from mfpde.energy import Interaction, PairKernel
 from mfpde.energy import interaction as module
 from mfpde.energy.base import GridQuadratic

@@ -481,6 +481,48 @@ def test_a_signal_in_the_last_step_stops_the_batch(
         assert contents(tmp_path / "out" / name) == contents(tmp_path / "whole" / name)
 
 
+@pytest.mark.parametrize("moment", ["checkpoint", "finish"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_step_ends_the_batch_behind_a_whole_result(
+    moment: str, number: int, case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes while the last checkpoint is written, or while the parts are merged into the result."""
+    case.write_text(case.read_text() + '\n[[solver]]\nlabel = "next"\nkind = "particles"\ncount = 10\n')
+    plain = getattr(PartsRecorder, moment)
+
+    def interrupted(*arguments: Any) -> None:
+        signal.raise_signal(number)
+        plain(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PartsRecorder, moment, interrupted)
+        assert run(case, tmp_path / "out", "--checkpoint", "1000") == 130
+    one_line(capsys.readouterr().err, "interrupted")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.h5"]
+    assert read_run(tmp_path / "out" / "run.h5").run.status is Status.DONE
+    assert run(case, tmp_path / "out", "--resume") == 0
+    assert (tmp_path / "out" / "next.h5").exists()
+
+
+def test_sigterm_between_the_runs_ends_the_command_with_one_message(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("mfpde.batch.build_solver", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert run(case, tmp_path / "out") == 130
+    one_line(capsys.readouterr().err, "interrupted")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_while_a_command_prepares_ends_it_with_one_message(reference: Callable[[str, float], Reference], tmp_path: Path) -> None:
+    process = launch(reference("finite_volume", SHORT)[0], tmp_path)
+    wait_for_solver(process)
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    one_line(errors)
+
+
 def test_leftovers_of_killed_writers_do_not_disturb(case: Path, unfinished: Path, tmp_path: Path) -> None:
     for path in (unfinished / ".run.h5.4242.tmp", unfinished / "run.parts" / ".checkpoint.h5.4242.tmp"):
         path.write_bytes(b"half a file")
@@ -569,6 +611,33 @@ def test_a_recorder_refuses_another_fingerprint_and_lets_go_of_its_lock(tmp_path
     with pytest.raises(ResultError, match=r"checkpoint\.h5: belongs to another problem"):
         recorded(tmp_path / "run.h5", mark="two", resuming=True)
     assert recorded(tmp_path / "run.h5", resuming=True) is Status.DONE
+
+
+def test_a_checkpoint_does_not_grow_with_the_number_of_parts(tmp_path: Path) -> None:
+    recorder = PartsRecorder(tmp_path / "run.h5", problem().domain, Label())
+    sizes = []
+    for _ in range(40):
+        recorder.checkpoint({"time": 0.5})
+        sizes.append((tmp_path / "run.parts" / "checkpoint.h5").stat().st_size)
+    recorder.close()
+    assert max(sizes) - min(sizes) < 64
+
+
+def test_parts_that_are_swapped_or_of_another_run_are_refused(tmp_path: Path) -> None:
+    for name in ("run", "other"):
+        recorded(tmp_path / f"{name}.h5", 6, seconds=0.0)
+    parts = tmp_path / "run.parts"
+    first, second = parts / "part-00001.h5", parts / "part-00002.h5"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ResultError, match=r"part-00001\.h5: is missing or damaged"):
+        recorded(tmp_path / "run.h5", resuming=True)
+    first.write_bytes(content)
+    with h5py.File(tmp_path / "other.parts" / "part-00002.h5", "a") as file:
+        file.attrs["before"] = "0" * 64
+    shutil.copy(tmp_path / "other.parts" / "part-00002.h5", second)
+    with pytest.raises(ResultError, match=r"part-00002\.h5: is missing or damaged"):
+        recorded(tmp_path / "run.h5", resuming=True)
 
 
 def test_two_recorders_cannot_share_a_folder(tmp_path: Path) -> None:

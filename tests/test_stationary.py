@@ -13,7 +13,8 @@ from mfpde.arrays import FloatArray
 from mfpde.case import InputError, load_case
 from mfpde.case.build import build_problem, build_solver
 from mfpde.cli import main
-from mfpde.domain import Axis, Disk, Domain, Grid
+from mfpde.disk import Disk
+from mfpde.domain import Axis, Domain, Grid
 from mfpde.energy import EnergySum, Entropy, Potential, Power
 from mfpde.march import Memory, march, state_values
 from mfpde.measure import DensityFunction, Particles, mean

@@ -16,7 +16,8 @@ from mfpde.case.errors import CaseError, Key, shown
 from mfpde.case.expression import Expression, ExpressionError, parse
 from mfpde.case.load import CaseFile, InputError
 from mfpde.case.table import TableError, read_columns, standardized
-from mfpde.domain import Axis, Disk, Domain
+from mfpde.disk import Disk
+from mfpde.domain import Axis, Domain
 from mfpde.energy import (
     Circle,
     EnergySum,

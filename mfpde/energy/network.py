@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 
 from mfpde.arrays import FloatArray, physical_memory
-from mfpde.domain import Disk, Domain, Grid, PolarGrid
+from mfpde.disk import Disk, PolarGrid
+from mfpde.domain import Domain, Grid
 from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.features import (
     Angle,

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Disk, Domain
+from mfpde.disk import Disk
+from mfpde.domain import Domain
 
 _PROBES = 512
 _RAYS = 12

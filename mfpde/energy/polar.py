@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.arrays import ComplexArray, FloatArray, IntArray
-from mfpde.domain import PolarGrid
+from mfpde.disk import PolarGrid
 from mfpde.energy.activations import Activation
 from mfpde.energy.features import HarmonicFeatures
 from mfpde.energy.inputs import Circle, Normal, Sharpness, angle_count

@@ -16,7 +16,8 @@ from matplotlib.patches import Circle, Patch
 from matplotlib.ticker import MaxNLocator
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Disk, Domain, Grid, PolarGrid
+from mfpde.disk import Disk, PolarGrid
+from mfpde.domain import Domain, Grid
 from mfpde.figures.panels import SPIKE, Panel, Scale, choose_times, find_level, find_scale, make_marginal_panels, make_panel, share_scale
 from mfpde.figures.style import (
     COLOR_MAP,

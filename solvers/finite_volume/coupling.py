@@ -1,16 +1,38 @@
 """How implicit steps treat energies that couple distant cells: directly through low-rank factors, else by Krylov iterations."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.solvers.finite_volume.model import Model, Parts
 from mfpde.solvers.finite_volume.sweep import Coupling, Sweep
+from mfpde.solvers.kernels.implicit import weighted_divergence_many
 from mfpde.solvers.kernels.krylov import combine_basis, extend
 
 _KRYLOV_TOLERANCE = 1e-4
 _KRYLOV_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Kρ = Fᵀ(s ∘ F(volume ∘ ρ)): F as rows (r, size) and columns (size, r), F with the volumes, and the signs s (r,)."""
+
+    rows: FloatArray
+    columns: FloatArray
+    weighted: FloatArray
+    signs: FloatArray
+
+    @staticmethod
+    def of(model: Model, parts: Parts) -> "Factors | None":
+        """The factors of all quadratic energies together, where mass moves on a single line and all have some."""
+        single = len(model.lines) == 1 and model.lines[0].shape[0] == model.lines[0].shape[2] == 1
+        found = parts.factors if single else None
+        if found is None:
+            return None
+        rows, signs = found
+        return Factors(rows, np.ascontiguousarray(rows.T), rows * model.weight, signs)
 
 
 class FactorCoupling:
@@ -20,18 +42,18 @@ class FactorCoupling:
     [Bailo–Carrillo–Hu 2020].
     """
 
-    def __init__(self, rows: FloatArray, signs: FloatArray, weight: FloatArray, start: FloatArray | None) -> None:
-        self.rows, self.weighted = rows, rows * weight
+    def __init__(self, factors: Factors, start: FloatArray | None) -> None:
+        self.factors, self.weighted, signs = factors, factors.weighted, factors.signs
         self.signs = signs if start is None else np.where(signs > 0.0, signs, 0.5 * signs)
         self._shift = np.zeros(len(signs)) if start is None else (signs - self.signs) * (self.weighted @ start)
 
     def add_drift(self, rho: FloatArray, xi: FloatArray) -> None:
         """Add Kρ."""
-        xi += (self.signs * (self.weighted @ rho) + self._shift) @ self.rows
+        xi += (self.signs * (self.weighted @ rho) + self._shift) @ self.factors.rows
 
     def correct(self, sweep: Sweep, update: FloatArray, dt: float) -> FloatArray:
         """The update with the rank-r part of the Jacobian."""
-        columns = sweep.solve_linearised_many(_pushed(sweep, self.rows, dt))
+        columns = sweep.solve_linearised_many(_pushed(sweep, self.factors.columns, dt))
         core = np.diag(1.0 / self.signs) + self.weighted @ columns
         return np.asarray(update - columns @ np.linalg.solve(core, self.weighted @ update))
 
@@ -86,18 +108,18 @@ def solve_krylov(product: Callable[[FloatArray], FloatArray], right: FloatArray)
     return found
 
 
-def couple(model: Model, parts: Parts, factors: tuple[FloatArray, FloatArray] | None, start: FloatArray | None) -> Coupling | None:
+def couple(parts: Parts, factors: Factors | None, start: FloatArray | None) -> Coupling | None:
     """The cheaper way for these parts; None where nothing is coupled."""
     if not parts.quadratics:
         return None
     if factors is not None:
-        return FactorCoupling(*factors, model.weight, start)
+        return FactorCoupling(factors, start)
     return OperatorCoupling(parts, start)
 
 
-def _pushed(sweep: Sweep, rows: FloatArray, dt: float) -> FloatArray:
-    """∂R/∂ξ applied to each of the rows (r, size) of a single line, as columns (size, r)."""
-    metric = sweep.lines.metric
-    eta = np.ascontiguousarray(rows.T)
-    flux = sweep.buffers.mobility.reshape(-1, 1) * (eta - np.roll(eta, -1, axis=0))
-    return np.asarray((flux - np.roll(flux, 1, axis=0)) * (dt / (metric.volume * metric.scale[0]))[:, None])
+def _pushed(sweep: Sweep, columns: FloatArray, dt: float) -> FloatArray:
+    """∂R/∂ξ applied to each of the columns (size, r) of a single line."""
+    metric, out = sweep.lines.metric, np.empty_like(columns)
+    factor = dt / (metric.volume * metric.scale[0])
+    weighted_divergence_many(np.ravel(sweep.buffers.mobility), columns, factor, sweep.lines.periodic, out)
+    return out

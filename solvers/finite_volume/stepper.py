@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.solvers.finite_volume.coupling import couple
+from mfpde.solvers.finite_volume.coupling import Factors, couple
 from mfpde.solvers.finite_volume.linear import LinearSweep
 from mfpde.solvers.finite_volume.model import Model, Parts
 from mfpde.solvers.finite_volume.split import Split, make_sweep
@@ -139,8 +139,7 @@ class LineIntegrator:
 
     def __init__(self, model: Model, parts: Parts, tolerance: float, order: int) -> None:
         self.model, self.parts, self.tolerance, self.order = model, parts, tolerance, order
-        single = len(model.lines) == 1 and model.lines[0].shape[0] == model.lines[0].shape[2] == 1
-        self._factors = parts.factors if single else None
+        self._factors = Factors.of(model, parts)
         self._sweep = make_sweep(model, parts, model.lines[0], bool(parts.quadratics)) if model.lines else None
 
     def bound(self, outflow: float) -> float:
@@ -161,7 +160,7 @@ class LineIntegrator:
             found, error = (sweep.first_order if euler else sweep.second_order)(rho, rate, dt, self.parts.fixed)
         else:
             sweep.precision = newton_precision(self.tolerance, safe)
-            coupling = couple(self.model, self.parts, self._factors, rho if euler else None)
+            coupling = couple(self.parts, self._factors, rho if euler else None)
             found, error = (sweep.first_order if euler else sweep.second_order)(rho, rate, dt, self.parts.fixed, coupling)
         return Attempt(found, growth(self.tolerance * self.model.mass(rho), error, 2 if euler else 3), sweep.iterations)
 

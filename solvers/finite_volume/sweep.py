@@ -152,7 +152,7 @@ class Sweep:
         return self._system.solve(self.lines.see(right).copy()).ravel()
 
     def solve_linearised_many(self, columns: FloatArray) -> FloatArray:
-        """J⁻¹ of columns (size, r) on a single line."""
+        """J⁻¹ of columns (size, r) on a single line, which are overwritten."""
         return self._system.solve_many(columns)
 
     def push(self, eta: FloatArray, dt: float) -> FloatArray:
@@ -234,12 +234,11 @@ class _System:
         return right
 
     def solve_many(self, columns: FloatArray) -> FloatArray:
-        """The solutions for the columns (along, r) of a single line."""
+        """The solutions for the columns (along, r) of a single line, which are overwritten."""
         if self.border:
             return np.stack([self.solve(column.reshape(1, -1, 1).copy()).ravel() for column in columns.T], axis=1)
-        right = np.array(columns)
-        solve_bands_many(self.bands, self.inner, right)
-        return right
+        solve_bands_many(self.bands, self.inner, columns)
+        return columns
 
     def _entries(self) -> list[tuple[int, int, int]]:
         """(row, column, band) of all entries in the last ``border`` rows or columns."""

@@ -241,6 +241,20 @@ def weighted_divergence(
 
 
 @kernel
+def weighted_divergence_many(mobility: FloatArray, columns: FloatArray, factor: FloatArray, periodic: bool, out: FloatArray) -> None:
+    """The same for the ``columns`` (along, r) of a single line; ``factor`` is dt over the cells' volumes."""
+    cells, count = columns.shape
+    out[:] = 0.0
+    for i in range(cells if periodic and cells > 1 else cells - 1):
+        right = i + 1 if i + 1 < cells else 0
+        forward, backward = mobility[i] * factor[i], mobility[i] * factor[right]
+        for k in range(count):
+            gap = columns[i, k] - columns[right, k]
+            out[i, k] += forward * gap
+            out[right, k] -= backward * gap
+
+
+@kernel
 def extrapolated_target(start: FloatArray, stage: FloatArray, ratio: float, volume: FloatArray, periodic: bool, out: FloatArray) -> None:
     """out = stage + ratio (stage − start), its transport limited face by face so that no cell is emptied.
 

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Grid, PolarGrid
+from mfpde.disk import PolarGrid
+from mfpde.domain import Grid
 
 _WIDTH = 1.0 / 16.0
 _WINDOW = 24
