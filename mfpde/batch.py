@@ -135,8 +135,10 @@ def _chosen(case: CaseFile, only: tuple[str, ...]) -> list[int]:
     return [k for k, label in enumerate(case.labels) if not only or label in only]
 
 
-def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options) -> Status:
+def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options, *, remarks: bool = True) -> Status:
     """Run one solver of a case into ``folder``/LABEL.h5, or keep what is complete there if resuming.
+
+    ``remarks``: whether the choices that the solver made are printed.
 
     Raises InputError, ResultError, and KeyboardInterrupt for a signal that came when the run had ended but was not yet stored.
     """
@@ -171,7 +173,7 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
     finally:
         bar.close()
         recorder.close()
-    _announce(label, result, status, message)
+    _announce(label, result, status, message, remarks)
     if stopped and status is not Status.INTERRUPTED:
         raise KeyboardInterrupt  # too late for this run, whose result is written, but not for what would come next
     return status
@@ -189,14 +191,15 @@ def _ended(case: CaseFile, number: int, marching: Callable[[], tuple[Status, str
         raise solver_error(case, number, error) from error
 
 
-def _announce(label: str, result: Path, status: Status, message: str) -> None:
+def _announce(label: str, result: Path, status: Status, message: str, remarks: bool) -> None:
     if status is Status.INTERRUPTED:
         warn(f"{label}: {message}; go on with --resume")
         return
     stored = read_run(result)
     tell(f"  {label}: {run_line(stored)}")
-    remarks = [note for note in stored.run.notes if not note.startswith(WARNING)]
-    tell("".join(f"    {note}\n" for note in remarks).rstrip("\n") if stored.run.tables else f"    {'; '.join(remarks)}")
+    notes = [note for note in stored.run.notes if not note.startswith(WARNING)]
+    if remarks and notes:
+        tell("\n".join(f"    {note}" for note in notes) if stored.run.tables else f"    {'; '.join(notes)}")
     for note in stored.run.notes:
         if note.startswith(WARNING):
             warn(f"{label}: {note}")

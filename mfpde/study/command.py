@@ -67,7 +67,7 @@ def _run_all(plan: RefinementPlan, problem: Problem, folder: Path, options: Opti
         work.append((plan.case, plan.other))
     statuses: list[Status] = []
     for case, number in work:
-        statuses.append(run_solver(case, problem, number, folder, options))
+        statuses.append(run_solver(case, problem, number, folder, options, remarks=not statuses))
         if statuses[-1] is Status.INTERRUPTED:
             break
     return statuses

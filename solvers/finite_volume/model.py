@@ -100,7 +100,7 @@ class Model:
             share = lines.see(start)[:, 1:] + lines.see(start)[:, :-1]
             total = float(np.sum(share)) * self.temperature * _REFERENCE_CELLS / lines.shape[1]
             peclet = max(peclet, float(np.sum(drop * share)) / total if total > 0.0 else 0.0)
-        reason = f" (drift over 1/{_REFERENCE_CELLS} of the domain at the start: {peclet:.2g} temperatures in the mean)"
+        reason = f" (the drift over 1/{_REFERENCE_CELLS} of the domain is {peclet:.2g} T)"
         return (LimitedUpwind() if peclet > _MOST_PECLET else ScharfetterGummel(self.temperature)), reason
 
     @property
