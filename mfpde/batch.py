@@ -14,7 +14,8 @@ from mfpde.case import CaseFile, InputError, load_case
 from mfpde.case.build import build_problem, build_solver, fingerprint, solver_error
 from mfpde.compare import Comparison, compare
 from mfpde.console import tell, warn
-from mfpde.energy import TwoLayer
+from mfpde.domain import Grid
+from mfpde.energy import Interaction, TwoLayer
 from mfpde.march import Timeless, march
 from mfpde.problem import Problem
 from mfpde.run import WARNING, Status, StepFailed
@@ -112,6 +113,8 @@ def _run_case(path: Path, folder: Path, options: Options, outcome: Outcome) -> N
     case = load_case(path, options.overrides)
     chosen = _chosen(case, options.only)
     problem = build_problem(case)
+    figures = [f"{stem}.{form}" for stem in ("density", "energy", "distance", "network") for form in options.formats]
+    check_output(folder, [*(f"{case.labels[number]}.h5" for number in chosen), "comparison.json", *figures])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
     for name, term in problem.energy.terms.items():
         if isinstance(term, TwoLayer):
@@ -135,6 +138,16 @@ def _chosen(case: CaseFile, only: tuple[str, ...]) -> list[int]:
     return [k for k, label in enumerate(case.labels) if not only or label in only]
 
 
+def check_output(folder: Path, names: Sequence[str]) -> None:
+    """Raises ResultError where ``folder`` cannot be a folder, or one of the files to be written there is a folder already."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ResultError(f"{place}: is not a folder, so nothing can be written to {folder}; choose another --output")
+    for path in (folder / name for name in names):
+        if path.is_dir():
+            raise ResultError(f"{path}: is a folder, so the file cannot be written there; remove it or choose another --output")
+
+
 def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, options: Options, *, remarks: bool = True) -> Status:
     """Run one solver of a case into ``folder``/LABEL.h5, or keep what is complete there if resuming.
 
@@ -149,11 +162,12 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
         tell(f"  {label}: complete already")
         return Status.DONE
     if options.resume and result.exists() and not result.with_suffix(".parts").exists():
-        tell(f"  {label}: the stored run is not of this case as it is now, or not complete; starting anew")
+        tell(f"  {label}: {_unfit(result)}; starting anew")
     try:
         flow = build_solver(case, number).prepare(problem)
     except ValueError as error:
         raise solver_error(case, number, error) from error
+    noted = _kernel_notes(problem, flow)
     table = case.table.solver[number]
     origin = Label(
         title=case.table.title,
@@ -169,7 +183,7 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
     try:
         with interruption() as stopped:
             status, message = _ended(case, number, lambda: march(flow, problem.save_at, recorder, bar, stopped))
-            recorder.finish(status, message, flow.notes, flow.tables if isinstance(flow, Timeless) else None)
+            recorder.finish(status, message, (*flow.notes, *noted), flow.tables if isinstance(flow, Timeless) else None)
     finally:
         bar.close()
         recorder.close()
@@ -177,6 +191,24 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
     if stopped and status is not Status.INTERRUPTED:
         raise KeyboardInterrupt  # too late for this run, whose result is written, but not for what would come next
     return status
+
+
+def _kernel_notes(problem: Problem, flow: object) -> list[str]:
+    """What the grid of a flow, if it has one, makes of the kernels of interactions."""
+    grid = getattr(flow, "grid", None)
+    if not isinstance(grid, Grid):
+        return []
+    notes = [(name, term.on(grid).note) for name, term in problem.energy.terms.items() if isinstance(term, Interaction)]
+    return [f"{WARNING}{name}: {note}" for name, note in notes if note]
+
+
+def _unfit(result: Path) -> str:
+    """Why a stored run is not kept."""
+    try:
+        read_run(result)
+    except ResultError as error:
+        return f"the stored run cannot be read ({error})"
+    return "the stored run is not of this case as it is now, or not complete"
 
 
 def _ended(case: CaseFile, number: int, marching: Callable[[], tuple[Status, str]]) -> tuple[Status, str]:
@@ -237,7 +269,8 @@ def _finished(case: CaseFile, number: int, path: Path) -> StoredRun | None:
         return None
     try:
         stored = read_run(path)
-    except ResultError:
+    except ResultError as error:
+        warn(f"{error} (it is not compared)")
         return None
     belongs = stored.attributes.get("fingerprint") == fingerprint(case, number)
     return stored if belongs and len(stored.run.times) else None
@@ -265,11 +298,13 @@ def draw(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
+    """Write a text file, atomically. Raises OSError, which names ``path``."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -17,7 +17,8 @@ class Pair:
     """One run against the reference at their common ``times`` (T,).
 
     ``distance`` is W₂ with ``floor``, the error that its ``method`` may have; ``loss`` and ``reference_loss`` are the sums of the
-    energy terms that are finite in both runs (atoms have no entropy), all (T,); ``means`` and ``deviations`` (T, d) are the run's.
+    energy terms that are finite in all runs (atoms have no entropy), nan where there are none, all (T,); ``means`` and ``deviations``
+    (T, d) are the run's.
     """
 
     label: str
@@ -39,10 +40,10 @@ class Pair:
 
     @property
     def relative_loss_gap(self) -> FloatArray:
-        """|loss − reference| / |reference|, (T,); 0 where both vanish."""
+        """|loss − reference| / |reference|, (T,); 0 where both vanish, nan without a loss."""
         size = np.abs(self.reference_loss)
         gap = np.abs(self.loss_gap)
-        return np.where(gap == 0.0, 0.0, np.divide(gap, size, out=np.full_like(gap, np.inf), where=size > 0.0))
+        return np.where(gap == 0.0, 0.0, np.divide(gap, size, out=np.full_like(gap, np.inf), where=size != 0.0))
 
     def as_json(self) -> dict[str, Any]:
         """Plain lists; numbers that are not finite become null."""
@@ -117,6 +118,8 @@ def _pair(run: StoredRun, base: StoredRun, terms: tuple[str, ...]) -> Pair:
 
 
 def _loss(run: StoredRun, terms: tuple[str, ...]) -> FloatArray:
+    if not terms:
+        return np.full(len(run.run.times), np.nan)
     return np.asarray(sum((run.run.energy[name] for name in terms), np.zeros(len(run.run.times))))
 
 

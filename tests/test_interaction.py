@@ -23,6 +23,7 @@ from mfpde.energy.cell_average import box_average, circulant_weights
 from mfpde.energy.convolution import Convolution, DenseMatrix
 from mfpde.energy.low_rank import LowRank
 from mfpde.energy.recursion import ExponentialRecursion
+from mfpde.energy.resolution import measure_resolution
 from mfpde.measure import Density, DensityFunction, Particles
 
 
@@ -595,6 +596,39 @@ def test_a_disk_of_many_cells_is_refused():
     assert term(grid.domain, "r**2").on(grid).factors is not None
 
 
+# --- what the cells resolve ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["exp(-x**2)", "-log(r)", "r**-0.9", "sqrt(r)", "max(0.5 - r, 0)", "sin(r)/r", "cos(12*x)"])
+def test_a_kernel_that_the_cells_resolve_has_no_note(text):
+    assert term(axes("wall"), text).on(axes("wall").grid((32,))).note == ""
+
+
+def test_the_misfit_of_a_cosine_is_that_of_its_average():
+    h = 0.125
+    for wave in (4.0, 8.0, 12.0):
+        exact = 1.0 - np.sin(0.5 * wave * h) / (0.5 * wave * h)
+        assert measure_resolution(pair_kernel(axes("wall"), f"cos({wave}*x)"), np.array([h])).misfit == pytest.approx(exact, rel=0.15)
+
+
+@pytest.mark.parametrize("count", [4, 8, 16, 32, 100, 1000])
+def test_a_kernel_that_oscillates_within_the_cells_is_refused_with_the_cells_that_would_do(count):
+    energy = term(axes("wall"), "cos(1e6*x)")
+    with pytest.raises(ValueError, match=r"varies too fast for these cells: .* use about (\d+) times as many cells") as error:
+        energy.on(axes("wall").grid((count,)))
+    factor = int(str(error.value).split("about ")[1].split()[0])
+    assert 6.4e5 < count * factor < 6.4e6, "one to ten cells in each of the 6.4e5 waves"
+    plane = axes("wall", "circle")
+    with pytest.raises(ValueError, match="varies too fast"):
+        term(plane, "cos(1e5*r)").on(plane.grid((16, 16)))
+
+
+def test_a_kernel_narrower_than_a_cell_is_noted():
+    energy = term(axes("wall"), "exp(-1e8*x**2)")
+    assert "narrower than a cell" in energy.on(axes("wall").grid((32,))).note
+    assert "hardly resolve" in term(axes("wall"), "exp(-100*x**2)").on(axes("wall").grid((32,))).note
+
+
 # --- case files ----------------------------------------------------------------------------------------------------------
 
 CASE = """title = "interaction"
@@ -657,9 +691,14 @@ WRONG = {
     "a pole": ([kernel("1/(r - 1)")], ("energy[0].kernel", "continuous", "x = ")),
     "a jump": ([kernel("1*(r < 0.7)")], ("energy[0].kernel", "continuous", "jumps at the difference x = 0.7")),
     "not a number": ([kernel("log(1 - r)")], ("energy[0].kernel", "finite away from 0")),
-    "not integrable": ([kernel("1/r")], ("energy[0].kernel", "integrable", "r^-1", "less than 1")),
-    "hardly integrable": ([kernel("r**-0.999")], ("energy[0].kernel", "integrable")),
-    "not integrable in the plane": ([PLANE, CELLS, kernel("1/r**2")], ("energy[0].kernel", "integrable", "r^-2", "less than 2")),
+    "not integrable": ([kernel("1/r")], ("energy[0].kernel", "integrable", "r^-1;", "on 1 axis", "at most 0.98")),
+    "hardly integrable": ([kernel("r**-0.999")], ("energy[0].kernel", "integrable", "r^-0.999;", "at most 0.98")),
+    "integrable without room": ([kernel("r**-0.99")], ("energy[0].kernel", "room to spare", "r^-0.99;", "at most 0.98")),
+    "zero": ([kernel("0")], ("energy[0].kernel", "must not be zero", "leave the term out")),
+    "zero in other words": ([kernel("x - x")], ("energy[0].kernel", "must not be zero")),
+    "a spike that no probe meets": ([kernel("1*(abs(r - 1) < 1e-9)")], ("energy[0].kernel", "must not be zero")),
+    "a narrow box": ([kernel("x**2 + (abs(r - 1) < 1e-3)")], ("energy[0].kernel", "continuous", "jumps")),
+    "not integrable in the plane": ([PLANE, CELLS, kernel("1/r**2")], ("energy[0].kernel", "integrable", "r^-2;", "on 2 axes", "at most 1.98")),
     "essentially singular": ([kernel("exp(1/r)")], ("energy[0].kernel",)),
     "jump half way round": ([TORUS, PLANE, CELLS, kernel("x*y")], ("energy[0].kernel", "x = ±2", "half way round")),
     "unknown name": ([kernel("log(s)")], ("energy[0].kernel", "unknown name 's'", "the names x, r")),
@@ -668,6 +707,10 @@ WRONG = {
     "coefficient zero": ([(KERNEL, KERNEL + "\ncoefficient = 0.0")], ("energy[0].coefficient", "must not be 0", "leave the term out")),
     "coefficient infinite": ([(KERNEL, KERNEL + "\ncoefficient = inf")], ("energy[0].coefficient", "finite")),
     "too large": ([kernel("exp(200*x**2)")], ("energy[0].kernel", "finite")),
+    "a disk with an axis called r": (
+        [("[domain.x]\nlower = -2.0\nupper = 2.0", '[domain.d]\naxes = ["r", "y"]\nradius = 1.0'), ('"exp(-x**2)"', '"1"'), CELLS, kernel("log(r)")],
+        ("domain.d.axes", "norm of the difference"),
+    ),
     "an axis called r": ([("[domain.x]", "[domain.r]"), ('"exp(-x**2)"', '"1"')], ("domain.r", "norm of the difference")),
     "unknown key": ([("kernel =", "kernal =")], ("energy[0].kernal", 'mean "kernel"?')),
     "exponent one": ([(ENERGY, POROUS.replace("2", "1"))], ("energy[0].exponent", 'kind = "entropy"', "temperature")),
@@ -692,6 +735,7 @@ def test_wrong_terms_are_refused_in_one_line_that_says_why(changes, says, tmp_pa
 
 
 GOOD = {
+    "the most singular": ([kernel("r**-0.98")], "infinite at 0"),
     "quadratic": ([kernel("x**2/2")], "quadratic"),
     "exponential": ([kernel("-exp(-r/0.25)")], "exponential of length 0.25"),
     "log gas": ([], "infinite at 0"),
@@ -721,3 +765,15 @@ def test_an_interaction_case_runs_in_finite_volumes_and_with_particles(tmp_path)
     code, out, err = command("run", path, "--output", tmp_path, "--no-figures")
     assert (code, err) == (0, "")
     assert "energy never rises" in out
+
+
+def test_kernels_that_the_cells_do_not_resolve_are_refused_or_noted_by_the_command(tmp_path):
+    path = tmp_path / "case.toml"
+    path.write_text(CASE.replace("x**2/2 - log(r)", "cos(1e6*x)"), encoding="utf-8")
+    code, _, err = command("run", path, "--output", tmp_path, "--no-figures")
+    assert code == 2
+    assert f"{path}:17: solver[0]: the kernel varies too fast for these cells" in err
+    path.write_text(CASE.replace("x**2/2 - log(r)", "exp(-1e8*x**2)"), encoding="utf-8")
+    code, _, err = command("run", path, "--output", tmp_path, "--no-figures")
+    assert code == 0
+    assert err.startswith("mfpde: finite_volume: warning: interaction: the kernel is narrower than a cell")

@@ -233,7 +233,7 @@ def check_cells(cells: list[int], domain: Domain, key: Key) -> None:
     try:
         domain.grid(tuple(cells))
     except ValueError as error:
-        raise CaseError(key, str(error)) from error
+        raise CaseError(key, str(error).removeprefix("cells ")) from error
     if math.prod(cells) > _MOST_CELLS:
         raise CaseError(key, f"{math.prod(cells)} cells are more than the {_MOST_CELLS} that are accepted")
 
@@ -260,7 +260,7 @@ def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energ
     if isinstance(table, schema.PorousMediumTerm):
         return Power(table.exponent, table.coefficient)
     if isinstance(table, schema.InteractionTerm):
-        return _interaction(table, domain, (*key, "kernel"))
+        return _interaction(case.table, table, domain, (*key, "kernel"))
     return _two_layer(case, table, domain, key)
 
 
@@ -280,9 +280,9 @@ def _potential(table: schema.PotentialTerm, domain: Domain, key: Key) -> Potenti
     return Potential(expression, expression.gradient)
 
 
-def _interaction(table: schema.InteractionTerm, domain: Domain, key: Key) -> Interaction:
+def _interaction(case: schema.CaseTable, table: schema.InteractionTerm, domain: Domain, key: Key) -> Interaction:
     if NORM in domain.names:
-        where = ("domain", NORM) if not isinstance(domain, Disk) else ("domain",)
+        where = ("domain", NORM) if not isinstance(domain, Disk) else ("domain", next(iter(case.domain)), "axes")
         raise CaseError(where, f"with an interaction no axis can be called {NORM}: in its kernel that is the norm of the difference")
     kernel = DifferenceExpression(_parsed(table.kernel, [*domain.names, NORM], key))
     try:

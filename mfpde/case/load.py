@@ -12,6 +12,7 @@ from mfpde.case.errors import CaseError, Key, key_name, nearest, shown
 
 _LARGEST_FILE = 5_000_000
 _DEEPEST_KEY = 50
+_STUDY = "study"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,12 @@ class CaseFile:
 
 
 _BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
+_LENGTHS = {
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} elements",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+}
 
 
 class InputError(ValueError):
@@ -156,7 +163,7 @@ def _resolve(location: tuple[Any, ...], data: Any, finding: Any) -> tuple[Key, A
 def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
     kind, context = finding["type"], finding.get("ctx", {})
     if kind == "missing":
-        return f"the key `{finding['loc'][-1]}` is missing"
+        return f"the key `{finding['loc'][-1]}` is missing{_accepted_words(finding['loc'])}"
     if kind == "extra_forbidden":
         known = _keys_beside(finding["loc"])
         return f"unknown key; accepted here: {', '.join(known)}{nearest(str(key[-1]), known)}"
@@ -174,6 +181,10 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"got {shown(value)}; accepted: text without control characters"
     if kind == "string_pattern_mismatch":
         return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
+    if kind in _LENGTHS:
+        return f"{_LENGTHS[kind].format(**context)}, got {shown(value)}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"must be a table, got {shown(value)}"
     for bound, words in _BOUNDS.items():
         if bound in context:
             return f"must be {words} {context[bound]:.12g}, got {shown(value)}"
@@ -195,12 +206,26 @@ def _accepted_tags(key: Key) -> str:
     return ", ".join(get_args(member.model_fields[name].annotation)[0] for member in members)
 
 
+def _accepted_words(location: tuple[Any, ...]) -> str:
+    """The words that a missing key accepts, if it takes one of a list."""
+    model = _table_at(location)
+    field = model.model_fields.get(location[-1]) if model is not None else None
+    words = get_args(field.annotation) if field is not None else ()
+    return f"; accepted: {', '.join(words)}" if words and all(isinstance(word, str) for word in words) else ""
+
+
 def _keys_beside(location: tuple[Any, ...]) -> list[str]:
     """The keys that the table accepts in which pydantic met an unknown one."""
+    model = _table_at(location)
+    return list(model.model_fields) if model is not None else []
+
+
+def _table_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model of the table in which pydantic met the key at ``location``."""
     model: Any = schema.CaseTable
     for part in location[:-1]:
         model = _below(model, part)
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
 
 
 def _below(annotation: Any, part: Any) -> Any:
@@ -233,6 +258,8 @@ def _tags(model: type[BaseModel]) -> list[str]:
 def _check_labels(case: CaseFile) -> None:
     seen: dict[str, int] = {}
     for number, label in enumerate(case.labels):
+        if label.lower() == _STUDY:
+            raise CaseError(("solver", number, "label"), f'"{label}" is taken by the table of `mfpde study`; accepted: any other label')
         if label.lower() in seen:
             raise CaseError(("solver", number), f'the label "{label}" is taken by solver {seen[label.lower()]}; give each its own `label`')
         seen[label.lower()] = number

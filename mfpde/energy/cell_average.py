@@ -107,7 +107,7 @@ def _box_averages(kernel: PairKernel, lower: FloatArray, upper: FloatArray) -> F
     """Averages of W over boxes (B, d), none of which has 0 inside; those with a corner at 0 are graded towards it."""
     touching = np.all((lower == 0.0) | (upper == 0.0), axis=1)
     result = np.empty(len(lower))
-    result[~touching] = _divided_averages(kernel, lower[~touching], upper[~touching])
+    result[~touching] = divided_averages(kernel, lower[~touching], upper[~touching])
     for k in np.flatnonzero(touching):
         result[k] = _graded_average(kernel, lower[k] + upper[k])
     if not np.isfinite(result).all():
@@ -132,12 +132,12 @@ def _graded_average(kernel: PairKernel, corner: FloatArray) -> float:
         rest = inner
     starts, stops = np.array(lower), np.array(upper)
     shares = np.prod(stops - starts, axis=1) / abs(float(np.prod(corner)))
-    shells = np.bincount(level, weights=shares * _divided_averages(kernel, starts, stops))
+    shells = np.bincount(level, weights=shares * divided_averages(kernel, starts, stops))
     ratio = float(shells[-1] / shells[-2]) if shells[-2] != 0.0 else 0.0
     return float(np.sum(shells)) + float(shells[-1]) * ratio / (1.0 - ratio)
 
 
-def _divided_averages(kernel: PairKernel, lower: FloatArray, upper: FloatArray) -> FloatArray:
+def divided_averages(kernel: PairKernel, lower: FloatArray, upper: FloatArray) -> FloatArray:
     """Averages over boxes (B, d) away from 0, which are halved until they are no longer than their distance from it."""
     result = np.zeros(len(lower))
     owner, share = np.arange(len(lower)), np.ones(len(lower))

@@ -13,6 +13,7 @@ from mfpde.energy.convolution import Convolution, DenseMatrix, cell_sides, inter
 from mfpde.energy.internal import integral
 from mfpde.energy.low_rank import quadratic_form
 from mfpde.energy.pair_kernel import PairKernel, Quadratic
+from mfpde.energy.resolution import resolution_note
 from mfpde.energy.series import Series, find_series
 from mfpde.measure import Density, Measure
 
@@ -56,6 +57,7 @@ class Interaction:
     name: str = "W(x - y)"
     temperature: float = 0.0
     _prepared: dict[Grid, Operator] = field(default_factory=dict, init=False, repr=False)
+    _noted: dict[Grid, str] = field(default_factory=dict, init=False, repr=False)
     _padded: dict[Grid, Convolution] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -92,15 +94,19 @@ class Interaction:
         return self._force(measure, at)
 
     def on(self, grid: Grid) -> "GridInteraction":
-        """K on one grid of the kernel's domain, in its fastest form. Raises ValueError for another domain, or where memory is short."""
+        """K on one grid of the kernel's domain, in its fastest form. Raises ValueError for another domain, where memory is short, and
+        where the kernel varies too fast for the cells."""
         if grid.domain != self.kernel.domain:
             raise ValueError("the kernel of an interaction was made for another domain than the grid's")
-        return GridInteraction(self._operator(grid), grid)
+        return GridInteraction(self._operator(grid), grid, self._noted[grid])
 
     def _operator(self, grid: Grid) -> Operator:
         """The operator of the last grid is kept: its weights may cost a quadrature."""
         if grid not in self._prepared:
             self._prepared.clear()
+            self._noted.clear()
+            exact = self.kernel.quadratic is not None or (self.kernel.exponential is not None and type(grid) is Grid)
+            self._noted[grid] = "" if exact else resolution_note(self.kernel, cell_sides(grid))
             self._prepared[grid] = self._fastest(grid)
         return self._prepared[grid]
 
@@ -216,12 +222,13 @@ class Interaction:
 
 
 class GridInteraction:
-    """½⟨ρ, Kρ⟩ on the cells of one grid; a right-hand side costs one product with K."""
+    """½⟨ρ, Kρ⟩ on the cells of one grid; a right-hand side costs one product with K. ``note``: a remark where the cells hardly resolve
+    the kernel, else empty."""
 
     temperature = 0.0
 
-    def __init__(self, operator: Operator, grid: Grid) -> None:
-        self.operator, self.weight = operator, grid.weight
+    def __init__(self, operator: Operator, grid: Grid, note: str = "") -> None:
+        self.operator, self.weight, self.note = operator, grid.weight, note
         self.linear = np.zeros(grid.size)
         self._xi = np.empty(grid.size)
 

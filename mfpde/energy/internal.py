@@ -9,6 +9,8 @@ from mfpde.domain import Grid
 from mfpde.measure import Density, Measure
 
 TINY = 1e-300
+VACUUM = 1e-30
+"""The density below which powers with a pole at 0 are cut off."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Power:
         if not isinstance(measure, Density):
             raise TypeError("the first variation of an internal energy needs a density, not atoms")
         rho = np.ravel(measure.values)[measure.grid.locate(at)]
-        floor = 0.0 if self.exponent > 1.0 else TINY
+        floor = 0.0 if self.exponent > 1.0 else VACUUM
         return np.asarray(self._slope * np.maximum(rho, floor) ** (self.exponent - 1.0))
 
     def gradient(self, measure: Measure, at: FloatArray) -> FloatArray:
@@ -155,7 +157,7 @@ class GridPower:
         elif self.exponent == 3.0:
             np.multiply(rho, rho, out=self.scratch)
         else:
-            np.maximum(rho, 0.0 if self.exponent > 1.0 else TINY, out=self.scratch)
+            np.maximum(rho, 0.0 if self.exponent > 1.0 else VACUUM, out=self.scratch)
             np.power(self.scratch, self.exponent - 1.0, out=self.scratch)
 
 

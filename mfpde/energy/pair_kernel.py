@@ -44,8 +44,8 @@ class PairKernel:
     """``coefficient`` · W(x) of differences x (M, d) between points of ``domain``; along circles they are the shortest ones.
 
     ``function`` gives W as (M,), ``slope`` its gradient as (M, d). W is even, continuous and finite away from 0. At 0 it may have a
-    kink or be infinite, as long as it is integrable. Raises ValueError for another one, saying where, and for a coefficient
-    that is zero or not finite.
+    kink or be infinite, as long as it is integrable with some room. Raises ValueError for another one, saying where, for one that is
+    zero, and for a coefficient that is zero or not finite.
     """
 
     domain: Domain
@@ -57,6 +57,7 @@ class PairKernel:
         if not (math.isfinite(self.coefficient) and self.coefficient != 0.0):
             raise ValueError(f"the coefficient must be finite and not zero, got {self.coefficient}")
         self._check_values()
+        self._check_present()
         self._check_circles()
         self._check_jumps()
         if self.at_zero is None:
@@ -142,6 +143,12 @@ class PairKernel:
             where, opposite = self._shown(x[k]), f"{there[k]:.6g} at the opposite one"
             raise ValueError(f"the kernel must be even, W(-x) = W(x), but it is {here[k]:.6g} at the difference {where} and {opposite}")
 
+    def _check_present(self) -> None:
+        """Not zero at all differences that are tried: without effect, or with one that no grid sees."""
+        tried = np.concatenate([np.zeros((1, self.domain.dimension)), self._probes, self._edge_probes])
+        if not np.any(self._raw(tried)):
+            raise ValueError(f"the kernel must not be zero, but it is at all of {len(tried)} differences; leave the term out instead")
+
     def _check_circles(self) -> None:
         """Equal at the two ends of the shortest differences along a circle: an even kernel may still jump there in d >= 2."""
         for k in np.flatnonzero(self.domain.periodic):
@@ -156,8 +163,8 @@ class PairKernel:
 
     def _check_jumps(self) -> None:
         """Continuous along rays: of every short piece the half with the larger rise is kept, until only a jump could be left."""
-        steps = np.linspace(2.0**-10, 1.0, _PROBES + 1)
-        low, high = (np.repeat(part[None, :], len(self._rays), axis=0) for part in (steps[:-1], steps[1:]))
+        steps = np.linspace(2.0**-10, 1.0, _PROBES + 1) * np.linspace(1.0, 1.0 - 1.0 / _PROBES, len(self._rays))[:, None]
+        low, high = steps[:, :-1], steps[:, 1:]
         value_low, value_high = self._along(low), self._along(high)
         range_of_values = np.ptp(value_low, axis=1)
         for _ in range(_HALVINGS):
@@ -177,14 +184,14 @@ class PairKernel:
         return self._raw((steps[:, :, None] * self._rays[:, None, :]).reshape(-1, self.domain.dimension)).reshape(steps.shape)
 
     def _check_integrable(self) -> None:
-        """∫|W| over shells that halve must decay: W grows more slowly than r^{−d}."""
+        """∫|W| over shells that halve must decay, and not too slowly to be summed: W grows more slowly than r^{−d + 0.02}."""
         one, two = (float(np.sum(np.abs(self._raw(2.0**-k * self._rays)))) for k in (40, 41))
-        dimension = self.domain.dimension
+        dimension, most = self.domain.dimension, self.domain.dimension - _LEAST_DECAY
         growth = math.log2(two / one) if 0.0 < one < math.inf and 0.0 < two < math.inf else math.inf
-        if growth > dimension - _LEAST_DECAY:
+        if growth > most + 1e-9:
             axes = "axis" if dimension == 1 else "axes"
-            allowed = f"on {dimension} {axes} the power must be less than {dimension}"
-            raise ValueError(f"the kernel must be integrable, but near 0 it grows like r^-{growth:.3g}; {allowed}")
+            allowed = f"on {dimension} {axes} the power can be at most {most:g}, beyond which its averages over cells cannot be computed"
+            raise ValueError(f"the kernel must be integrable, with room to spare, but near 0 it grows like r^-{growth:.4g}; {allowed}")
 
     @cached_property
     def reflective(self) -> bool:

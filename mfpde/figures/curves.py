@@ -37,6 +37,7 @@ from mfpde.storage import StoredRun
 _DISSIPATION = r"dissipation $\int\rho\,|\nabla\,\delta E/\delta\rho|^2$"
 _MOST_TRAJECTORIES = 200
 _ROUNDING = 1e-13
+_BRANCHES = "branches/energy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +109,10 @@ def _draw_floors(axes: Axes, floors: Sequence[tuple[FloatArray, FloatArray, str]
 
 
 def _certified(run: StoredRun, index: int, name: str) -> _Curve | None:
-    """A column of the step certificates, marked at the saved times; None if it has no finite value."""
+    """A column of the step certificates, marked at the saved times; None if it has no finite value. No line leads to a stationary
+    state from its start, which is left out."""
     times, values = run.run.certificate["time"], run.run.certificate[name]
-    finite = np.isfinite(values)
+    finite = np.isfinite(values) & (times >= run.run.times[0] if _BRANCHES in run.run.tables else True)
     if not finite.any():
         return None
     return _curve(name_run(run), times[finite], values[finite], pick_style(index), run.run.times)

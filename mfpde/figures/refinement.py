@@ -95,6 +95,8 @@ def _draw_work(axes: Axes, study: RefinementStudy, t: int) -> None:
 
 def _order(study: RefinementStudy, k: int, t: int) -> str:
     fit = study.fits[k][t]
+    if study.exact[k, t]:
+        return "exact to round-off"
     if not np.isfinite(fit.value):
         return "no order"
     half = 0.5 * (fit.high - fit.low)

@@ -8,7 +8,7 @@ from mfpde.storage.datasets import write_arrays
 from mfpde.storage.files import ResultError
 from mfpde.storage.label import Label
 from mfpde.storage.parts import CHECKPOINT_SECONDS, PartsRecorder, remove_parts
-from mfpde.storage.results import StoredRun, finished_fingerprint, read_attributes, read_run, write_run
+from mfpde.storage.results import StoredRun, finished_fingerprint, read_run, write_run
 
 __all__ = [
     "CHECKPOINT_SECONDS",
@@ -17,7 +17,6 @@ __all__ = [
     "ResultError",
     "StoredRun",
     "finished_fingerprint",
-    "read_attributes",
     "read_run",
     "remove_parts",
     "write_arrays",

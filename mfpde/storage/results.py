@@ -22,7 +22,8 @@ from mfpde.storage.files import ResultError, guarded, publish
 from mfpde.storage.frames import Chunk, read_measures
 from mfpde.storage.label import Label
 
-_FORMAT = 1
+_FORMAT = 2
+_FIRST_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,14 +182,22 @@ def read_run(path: Path | str) -> StoredRun:
     path = Path(path)
     with _open_result(path) as file:
         attributes = {name: plain(value) for name, value in file.attrs.items()}
-        if attributes.get("format", _FORMAT) != _FORMAT:
-            raise ResultError(f"{path}: has format {attributes['format']}, but this version of mfpde reads format {_FORMAT}")
+        _check_format(path, attributes.get("format", _FIRST_FORMAT))
         domain = _read_domain(json.loads(attributes["domain"]))
         run = _read_run(file, domain, attributes)
         attributes["wall_seconds"] = float(attributes["wall_seconds"])
         attributes["label"] = attributes.get("label") or path.stem
         attributes |= {name: str(attributes.get(name, "")) for name in ("title", "label", "solver", "message", "fingerprint")}
     return StoredRun(path, domain, run, attributes)
+
+
+def _check_format(path: Path, found: Any) -> None:
+    """Raises ResultError for the format of another version."""
+    if found == _FORMAT:
+        return
+    if isinstance(found, int) and _FIRST_FORMAT <= found < _FORMAT:
+        raise ResultError(f"{path}: is of format {found}, made by an older mfpde; run the case again")
+    raise ResultError(f"{path}: has format {found}, but this version of mfpde reads format {_FORMAT}")
 
 
 def _read_run(file: h5py.File, domain: Domain, attributes: Mapping[str, Any]) -> Run:
@@ -205,8 +214,23 @@ def _read_run(file: h5py.File, domain: Domain, attributes: Mapping[str, Any]) ->
         Status[attributes["status"]],
         str(attributes.get("message", "")),
         tuple(str(note) for note in json.loads(attributes["notes"])),
-        {table: numbers(file[table]) for table in json.loads(file.attrs.get("tables", "[]"))},
+        _read_tables(file, json.loads(attributes["tables"])),
     )
+
+
+def _read_tables(file: h5py.File, listed: list[str]) -> dict[str, FloatArray]:
+    """The columns of the tables. Raises ValueError unless those listed are those in the file, with equally many rows in each table."""
+    groups = [name for name, item in file.items() if isinstance(item, h5py.Group) and name != "steps"]
+    found = [f"{name}/{column}" for name in groups for column, item in file[name].items() if not getattr(item, "is_scale", False)]
+    if sorted(listed) != sorted(found):
+        odd = sorted(set(listed) ^ set(found))
+        raise ValueError(f"the tables listed are not those in the file: {', '.join(odd) or 'one is listed twice'}")
+    tables = {name: numbers(file[name]) for name in listed}
+    for name, values in tables.items():
+        rows = file[name.split("/")[0]]["row"].shape
+        if values.shape[:1] != rows:
+            raise ValueError(f"/{name} has shape {values.shape}, expected {rows[0]} rows")
+    return tables
 
 
 def _read_domain(fields: Any) -> Domain:
@@ -220,19 +244,14 @@ def _read_domain(fields: Any) -> Domain:
     return domain
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
-    """The root attributes of a result file. Raises ResultError."""
-    with _open_result(path) as file:
-        return {name: plain(value) for name, value in file.attrs.items()}
-
-
 def finished_fingerprint(path: Path) -> str | None:
-    """The fingerprint of a complete result at ``path``, None if there is no such result."""
+    """The fingerprint of a complete result at ``path``, None if there is none that can be read."""
     try:
-        attributes = read_attributes(path)
+        stored = read_run(path)
     except ResultError:
         return None
-    return str(attributes.get("fingerprint")) if attributes.get("status") == Status.DONE.name else None
+    complete = stored.run.status is Status.DONE and stored.run.measures
+    return str(stored.attributes["fingerprint"]) if complete else None
 
 
 @contextmanager

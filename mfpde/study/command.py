@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mfpde.batch import Options, run_solver, write_text
+from mfpde.batch import Options, check_output, run_solver, write_text
 from mfpde.case import CaseFile, InputError, load_case
 from mfpde.case.build import build_problem, build_solver, fingerprint
 from mfpde.console import tell, warn
@@ -38,6 +38,8 @@ def _study(path: Path, folder: Path, options: Options) -> int:
     case = load_case(path, options.overrides)
     problem = build_problem(case)
     plan = plan_study(case, problem)
+    check_output(folder, ["study.json", "study.csv", "study.h5", *(f"study-refinement.{form}" for form in options.formats)])
+    check_output(folder / "study", [f"{label}.h5" for label in plan.labels])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
     for note in plan.notes:
         tell(f"  {note}")

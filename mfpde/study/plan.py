@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,11 @@ class RefinementPlan:
         return self.case.labels[self.number]
 
     @property
+    def labels(self) -> list[str]:
+        """The labels of all runs that the study makes, that of the reference last."""
+        return [*(variant.label for variant in self.runs), *([self.case.labels[self.other]] if self.other is not None else [])]
+
+    @property
     def reference(self) -> str:
         """What stands for the solution, in words."""
         if self.exact is not None:
@@ -86,8 +92,9 @@ def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan:
 
 def _plan_refinement(case: CaseFile, table: schema.RefinementTable, problem: Problem) -> RefinementPlan:
     number = _solver(case, table)
-    runs = _runs(case, table, number, problem)
     times = _times(table, problem)
+    runs = _runs(case, table, number, problem)
+    _check_steps(table, problem.save_at, times)
     own = _replaced(table) & case.table.solver[number].model_fields_set
     notes = [f"the solver's own {name} is not used: the study gives {'steps' if table.steps else 'tolerances'}" for name in sorted(own)]
     other = _other(case, table, number)
@@ -138,8 +145,29 @@ def _runs(case: CaseFile, table: schema.RefinementTable, number: int, problem: P
     try:
         order = refining(cells, table.steps)
     except ValueError as error:
-        raise CaseError(("study", "steps" if table.cells is None else "cells"), str(error)) from error
+        raise CaseError(("study", "steps" if table.cells is None or _refine(cells) else "cells"), str(error)) from error
     return tuple(_variant(case, table, number, cells[k], k) for k in order)
+
+
+def _refine(cells: Sequence[tuple[int, ...]]) -> bool:
+    """Whether the grids by themselves refine one another."""
+    try:
+        return bool(refining(cells))
+    except ValueError:
+        return False
+
+
+def _check_steps(table: schema.RefinementTable, saved: Sequence[float], times: Sequence[float]) -> None:
+    """A step ends at every saved time, so one that is longer than all the gaps up to the first time of the study is never made."""
+    first = next((time for time in times if time > 0.0), 0.0)
+    ends = [0.0, *(time for time in saved if 0.0 < time <= first)]
+    longest = max((b - a for a, b in pairwise(ends)), default=math.inf)
+    for k, step in enumerate(table.steps or []):
+        if step > longest * (1.0 + 1e-9):
+            raise CaseError(
+                ("study", "steps", k),
+                f"steps end at the saved times, so none up to t = {first:g} is longer than {longest:g}; must be at most that, got {step:g}",
+            )
 
 
 def _variant(case: CaseFile, table: schema.RefinementTable, number: int, cells: tuple[int, ...], place: int) -> Variant:

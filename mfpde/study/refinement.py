@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Variable = Literal["h", "dt"]
 NORMS = ("l1", "l2", "w2", "loss")
 _ROUND_OFF = 1e-13
+_EXACT = 1e-12
+_LEAST_LOSS = 1e-3  # terms that cancel or vanish leave round-off of their parts behind
 _ROUND_OFF_W2 = 1e-10  # of the diameter: masses that are off in the last bit move that much mass through the tails
 
 
@@ -58,7 +60,8 @@ class RefinementStudy:
     ``width`` (G,) is what the errors are fitted against: the cell width h (``variable`` "h"), or the time step ("dt").
     ``error``, ``floor``, ``pairwise`` and ``used`` are (K, T, G): the errors (nan where there is none), what round-off, the method or
     the reference alone may have done to them, the order between a run and the one before it, and whether the error is above its floor
-    and so in the fit. ``fits`` [norm][time] are the orders. Where the finest run is the ``reference``, its own errors are nan and the
+    and so in the fit. ``exact`` (K, T): no error of any run is more than round-off, so that there is no order to fit and any is met.
+    ``fits`` [norm][time] are the orders. Where the finest run is the ``reference``, its own errors are nan and the
     fit is that of C (h^p − f^p), f being its width. ``masses`` (T,) are those of the reference. ``loss_terms`` are the energy terms
     in the loss.
     """
@@ -79,6 +82,7 @@ class RefinementStudy:
     floor: FloatArray
     pairwise: FloatArray
     used: BoolArray
+    exact: BoolArray
     fits: tuple[tuple[Order, ...], ...]
     masses: FloatArray
     loss_terms: tuple[str, ...]
@@ -161,6 +165,7 @@ def measure_refinement(
     width = np.array([level.step for level in levels]) if variable == "dt" else cell_widths(domain, [level.cells for level in levels])
     shape = (len(norms), len(times), len(levels))
     error, floor, methods = np.full(shape, np.nan), np.full(shape, np.nan), set()
+    round_off = np.full(shape, np.nan)
     compared = [level for level in levels if not (finest and level is levels[-1])]
     terms = _common_terms(compared, known, times)
     for t, at in enumerate(times):
@@ -168,7 +173,7 @@ def measure_refinement(
             if known.has(at) and bool(np.any(level.run.times == at)):
                 found = _errors(level.run, at, known, norms, domain, terms)
                 methods |= {found.method}
-                error[:, t, g], floor[:, t, g] = found.error, found.floor
+                error[:, t, g], floor[:, t, g], round_off[:, t, g] = found.error, found.floor, found.round_off
     used = np.isfinite(error) & (error > np.where(np.isfinite(floor), floor, 0.0))
     own = float(width[-1]) if finest else 0.0
     kept = np.where(used, error, np.nan)
@@ -189,6 +194,7 @@ def measure_refinement(
         floor=floor,
         pairwise=np.array([[pairwise_orders(width, e, own) for e in row] for row in kept]),
         used=used,
+        exact=np.isfinite(error).any(axis=2) & ((error <= round_off) | np.isnan(error)).all(axis=2),
         fits=tuple(tuple(_fit(width, e, own) for e in row) for row in kept),
         masses=np.array([known.mass(at) if known.has(at) else math.nan for at in times]),
         loss_terms=terms,
@@ -274,10 +280,11 @@ def _fit(width: FloatArray, error: FloatArray, own: float) -> Order:
 
 @dataclass(frozen=True, eq=False)
 class _Errors:
-    """Errors and floors in each norm, (K,), and how distances were computed."""
+    """Errors, their floors and what counts as round-off in each norm, (K,), and how distances were computed."""
 
     error: list[float]
     floor: list[float]
+    round_off: list[float]
     method: str
 
 
@@ -286,35 +293,38 @@ def _errors(run: Run, time: float, reference: Reference, norms: tuple[str, ...],
     density = run.measures[place]
     if not isinstance(density, Density):
         raise ValueError("a refinement needs a solver whose runs are densities on a grid, not particles")
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, tuple[float, float, float]] = {}
     method = ""
     if {"l1", "l2"} & set(norms):
         found |= _density_errors(density, reference.on(time, density.grid), domain)
     if "w2" in norms:
         distance = wasserstein(Density(density.grid, density.values / density.mass), reference.beside(time, density.grid), domain)
-        found["w2"], method = (distance.value, max(distance.floor, _ROUND_OFF_W2 * _diameter(domain))), distance.method
+        least = _ROUND_OFF_W2 * _diameter(domain)
+        found["w2"], method = (distance.value, max(distance.floor, least), least), distance.method
     if "loss" in norms:
         found["loss"] = _loss_gap({name: float(run.energy[name][place]) for name in terms}, reference.energies(time), terms)
-    return _Errors([found[norm][0] for norm in norms], [found[norm][1] for norm in norms], method)
+    errors, floors, least_ones = ([found[norm][k] for norm in norms] for k in range(3))
+    return _Errors(errors, floors, least_ones, method)
 
 
-def _density_errors(density: Density, exact: FloatArray, domain: Domain) -> dict[str, tuple[float, float]]:
+def _density_errors(density: Density, exact: FloatArray, domain: Domain) -> dict[str, tuple[float, float, float]]:
     """L¹ and L² over the cells; a mass that differs bounds both from below, and so is a floor of what can be told."""
     weight = density.grid.weight
     gap = np.abs(np.ravel(density.values) - exact)
     defect = abs(float(np.sum(exact * weight)) - density.mass)
-    one = float(np.sum(weight * gap)), _ROUND_OFF * density.mass + defect
+    one = float(np.sum(weight * gap)), _ROUND_OFF * density.mass + defect, _EXACT * density.mass
     size = math.sqrt(float(np.sum(weight * exact**2)))
-    two = math.sqrt(float(np.sum(weight * gap**2))), _ROUND_OFF * size + defect / math.sqrt(domain.volume)
+    two = math.sqrt(float(np.sum(weight * gap**2))), _ROUND_OFF * size + defect / math.sqrt(domain.volume), _EXACT * size
     return {"l1": one, "l2": two}
 
 
-def _loss_gap(mine: dict[str, float], theirs: dict[str, tuple[float, float]], terms: tuple[str, ...]) -> tuple[float, float]:
+def _loss_gap(mine: dict[str, float], theirs: dict[str, tuple[float, float]], terms: tuple[str, ...]) -> tuple[float, float, float]:
     """|E − E_ref| over the common terms; the floor is round-off in the terms and what the reference's energy may be wrong by."""
     if not terms:
-        return math.nan, math.nan
+        return math.nan, math.nan, math.nan
     gap = abs(sum(mine[name] - theirs[name][0] for name in terms))
-    return gap, sum(_ROUND_OFF * abs(theirs[name][0]) + theirs[name][1] for name in terms)
+    size = max(sum(abs(theirs[name][0]) for name in terms), _LEAST_LOSS)
+    return gap, _ROUND_OFF * size + sum(theirs[name][1] for name in terms), _EXACT * size
 
 
 def _common_terms(levels: Sequence[Level], reference: Reference, times: tuple[float, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from mfpde.tables import grid_text, number
 NAMES = {"l1": "L1", "l2": "L2", "w2": "W2", "loss": "loss gap"}
 _LEFT_OUT = "*"
 _UNEVEN = 0.5
+_FEWEST = 2
 
 
 def refinement_text(study: RefinementStudy, solver: str, expected: Expectation) -> str:
@@ -22,12 +23,12 @@ def refinement_text(study: RefinementStudy, solver: str, expected: Expectation) 
 
 
 def missed(study: RefinementStudy, expected: Expectation) -> list[str]:
-    """What was expected and is not so, one line each; an order that could not be fitted is missed."""
+    """What was expected and is not so, one line each; an order that could not be fitted is missed, unless all errors are round-off."""
     return [
         f"{NAMES[norm]} at t = {at:g}: order {number(study.order[k, t])}, expected {expected.orders[norm]:g} ± {expected.allowance:g}"
         for k, norm in enumerate(study.norms)
         for t, at in enumerate(study.times)
-        if expected.misses(norm, study.order[k, t])
+        if expected.misses(norm, study.order[k, t]) and not study.exact[k, t]
     ]
 
 
@@ -39,7 +40,9 @@ def cells_text(cells: Any) -> str:
 def order_text(order: Order) -> str:
     """The order with its standard error and interval."""
     if not math.isfinite(order.value):
-        return f"no order ({order.count} error{'s' * (order.count != 1)} above the floor)"
+        if order.count < _FEWEST:
+            return f"no order ({order.count} error{'s' * (order.count != 1)} above the floor; two give an order, three an interval)"
+        return f"no order (the {order.count} errors above the floor fall too slowly or too fast for any)"
     if not math.isfinite(order.low):
         return f"order {order.value:.3f} (two errors, so no interval)"
     interval = f"95 % interval {order.low:.3f} to {order.high:.3f}"
@@ -91,6 +94,8 @@ def _loss_text(study: RefinementStudy) -> str:
 def _fit_text(study: RefinementStudy, k: int, t: int) -> str:
     if study.norms[k] == "loss" and not study.loss_terms:
         return "no energy term is finite in all the runs and the reference"
+    if study.exact[k, t]:
+        return f"exact to round-off (largest error {np.nanmax(study.error[k, t]):.1e})"
     return order_text(study.fits[k][t])
 
 
@@ -98,7 +103,7 @@ def _expected_text(study: RefinementStudy, k: int, t: int, expected: Expectation
     norm = study.norms[k]
     if norm not in expected.orders:
         return ""
-    verdict = "MISSED" if expected.misses(norm, study.order[k, t]) else "yes"
+    verdict = "yes" if study.exact[k, t] or not expected.misses(norm, study.order[k, t]) else "MISSED"
     return f"; expected {expected.orders[norm]:g} ± {expected.allowance:g}: {verdict}"
 
 
@@ -173,6 +178,7 @@ def _result(study: RefinementStudy, k: int, t: int, expected: Expectation) -> di
         "floor": [_plain(x) for x in study.floor[k, t]],
         "pairwise_order": [_plain(x) for x in study.pairwise[k, t]],
         "in_fit": study.used[k, t].tolist(),
+        "exact_to_round_off": bool(study.exact[k, t]),
         "order": {**{name: _plain(getattr(fit, name)) for name in names}, "errors": fit.count},
         **asked,
     }
@@ -205,6 +211,7 @@ def refinement_arrays(study: RefinementStudy, axes: tuple[str, ...]) -> tuple[di
     arrays: dict[str, tuple[tuple[str, ...], Any]] = {name: (table, getattr(study, name)) for name in ("error", "floor")}
     arrays |= {"pairwise_order": (table, study.pairwise), "in_fit": (table, study.used.astype(np.int8))}
     arrays |= {name: (("norm", "time"), values) for name, values in fit.items()}
+    arrays["exact_to_round_off"] = (("norm", "time"), study.exact.astype(np.int8))
     arrays |= {name: (("run",), getattr(study, name)) for name in ("width", "step", "tolerance", "steps", "wall_seconds")}
     return scales, arrays | {"cells": (("run", "axis"), study.cells), "reference_mass": (("time",), study.masses)}
 

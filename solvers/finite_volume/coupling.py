@@ -87,8 +87,8 @@ class OperatorCoupling:
         return solve_krylov(product, update)
 
 
-def solve_krylov(product: Callable[[FloatArray], FloatArray], right: FloatArray) -> FloatArray:
-    """x with product(x) = right to a relative residual of 1e-4, or as near as 60 steps of GMRES come.
+def solve_krylov(product: Callable[[FloatArray], FloatArray], right: FloatArray, tolerance: float = _KRYLOV_TOLERANCE) -> FloatArray:
+    """x with product(x) = right to a relative residual of ``tolerance``, or as near as 60 steps of GMRES come.
 
     A handful of products is the rule here, for which scipy's general routine takes longer than the products themselves.
     """
@@ -101,7 +101,7 @@ def solve_krylov(product: Callable[[FloatArray], FloatArray], right: FloatArray)
     goal[0] = size
     for step in range(most):
         basis[step + 1] = product(basis[step])
-        if not extend(basis, step, triangle, turns, goal) > _KRYLOV_TOLERANCE * size:
+        if not extend(basis, step, triangle, turns, goal) > tolerance * size:
             break
     found = np.empty_like(right)
     combine_basis(basis, step + 1, triangle, goal, found)

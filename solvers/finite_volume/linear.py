@@ -7,13 +7,14 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.solvers.finite_volume.flux import Lines
 from mfpde.solvers.finite_volume.model import Model
-from mfpde.solvers.finite_volume.sweep import GAMMA, RATIO
+from mfpde.solvers.finite_volume.sweep import ERROR, GAMMA, RATIO
 from mfpde.solvers.kernels.implicit import extrapolated_target
 from mfpde.solvers.kernels.linear import (
     apply_operator,
     conserve_lines,
     factor_operator,
     fill_operator,
+    project_lines,
     solve_operator,
     stage_error,
 )
@@ -63,14 +64,16 @@ class LinearSweep:
         """As ``Sweep.second_order``; the rate is found from the operator."""
         see = self.lines.see
         divergence = self._prepare(rho, GAMMA * dt, frozen)
+        volume = self.lines.metric.volume
         first = self._solve(rho)
+        conserve_lines(see(first), see(rho), volume)
         target = np.empty_like(rho)
-        extrapolated_target(see(rho), see(first), RATIO, self.lines.metric.volume, self.lines.periodic, see(target))
+        extrapolated_target(see(rho), see(first), RATIO, volume, self.lines.periodic, see(target))
         second = self._solve(target)
+        conserve_lines(see(second), see(rho), volume)
         error = np.empty_like(rho)
-        stage_error(rho, divergence, first, target, second, dt, GAMMA, error)
-        error = self._solve(error)
-        conserve_lines(see(second), see(rho), self.lines.metric.volume)
+        stage_error(rho, divergence, first, target, second, dt, GAMMA, ERROR, error)
+        error = self._damped(error, rho)
         return second, self.model.norm(error)
 
     def first_order(self, rho: FloatArray, rate: FloatArray, dt: float, frozen: FloatArray) -> tuple[FloatArray, float]:
@@ -78,8 +81,9 @@ class LinearSweep:
         see = self.lines.see
         divergence = self._prepare(rho, dt, frozen)
         found = self._solve(rho)
-        error = self._solve(0.5 * (found - rho + dt * divergence))
         conserve_lines(see(found), see(rho), self.lines.metric.volume)
+        error = 0.5 * (found - rho + dt * divergence)
+        error = self._damped(error, rho)
         return found, self.model.norm(error)
 
     def _prepare(self, rho: FloatArray, dt: float, frozen: FloatArray) -> FloatArray:
@@ -97,6 +101,14 @@ class LinearSweep:
         divergence = np.empty_like(rho)
         apply_operator(*self._operator, see(rho), see(divergence))
         return divergence
+
+    def _damped(self, error: FloatArray, rho: FloatArray) -> FloatArray:
+        """(1 + dt A)⁻¹ error, without the mass that round-off put into it before and after."""
+        see, volume = self.lines.see, self.lines.metric.volume
+        project_lines(see(error), see(rho), volume)
+        damped = self._solve(error)
+        project_lines(see(damped), see(rho), volume)
+        return damped
 
     def _solve(self, right: FloatArray) -> FloatArray:
         """(1 + dt A)⁻¹ right."""

@@ -7,7 +7,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.domain import Grid
 from mfpde.energy.base import EnergySum, GridEnergy, GridQuadratic
-from mfpde.energy.internal import TINY, GridEntropy, GridPower
+from mfpde.energy.internal import TINY, VACUUM, GridEntropy, GridPower
 from mfpde.energy.potential import GridPotential
 from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
 from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, Lines, ScharfetterGummel
@@ -77,9 +77,9 @@ class Model:
         self.terms = {name: term.on(grid) for name, term in energy.terms.items()}
         self.temperature = energy.temperature
         self.lines = [Lines.of(grid, axis) for axis in grid.moving]
+        self.weight = np.atleast_1d(np.asarray(grid.weight, dtype=float))
         self.flux, self.reason = (flux, "") if flux else self._chosen_flux(start)
         self.upwound_entropy = 0.0 if self.flux.carries_entropy else self.temperature
-        self.weight = np.atleast_1d(np.asarray(grid.weight, dtype=float))
         self.xi = np.empty(grid.size)
         self._scratch, self._rate = np.empty((2, grid.size))
         self._wall = _wall_cells(grid)
@@ -88,20 +88,29 @@ class Model:
     def _chosen_flux(self, start: FloatArray) -> tuple[Flux, str]:
         """Without entropy limited upwinding; with it Scharfetter–Gummel where it is of second order on usual grids; and the reason.
 
-        The cell Péclet number is taken for 128 cells along each axis, so that the choice does not change in a refinement.
+        The cell Péclet number is taken for 128 cells along each axis, so that the choice does not change in a refinement, and the larger
+        of two: that of the start, and that of the coupled terms if all mass were in one cell, since aggregation may come later.
         """
         if self.temperature == 0.0:
             return LimitedUpwind(), ""
-        xi, peclet = np.zeros(self.grid.size), 0.0
-        for term in self.terms.values():
-            term.add_drift(start, xi)
-        for lines in self.lines:
-            drop = np.abs(np.diff(lines.see(xi), axis=1))
-            share = lines.see(start)[:, 1:] + lines.see(start)[:, :-1]
-            total = float(np.sum(share)) * self.temperature * _REFERENCE_CELLS / lines.shape[1]
-            peclet = max(peclet, float(np.sum(drop * share)) / total if total > 0.0 else 0.0)
-        reason = f" (the drift over 1/{_REFERENCE_CELLS} of the domain is {peclet:.2g} T)"
+        spike = np.zeros(self.grid.size)
+        spike[int(np.argmax(start))] = self.mass(start) / float(self.weight[-1])
+        peclet = 0.0
+        for rho, seen in ((start, start), (spike, np.ones(self.grid.size))):
+            xi = np.zeros(self.grid.size)
+            for term in self.terms.values():
+                if rho is start or isinstance(term, GridQuadratic):
+                    term.add_drift(rho, xi)
+            peclet = max(peclet, *(self._mean_drop(xi, seen, lines) for lines in self.lines), 0.0)
+        reason = f" (the drift over 1/{_REFERENCE_CELLS} of the domain may reach {peclet:.2g} T)"
         return (LimitedUpwind() if peclet > _MOST_PECLET else ScharfetterGummel(self.temperature)), reason
+
+    def _mean_drop(self, xi: FloatArray, seen: FloatArray, lines: Lines) -> float:
+        """|Δξ| over 1/128 of the domain in units of the temperature, averaged over the faces with the weights ``seen``."""
+        drop = np.abs(np.diff(lines.see(xi), axis=1))
+        share = lines.see(seen)[:, 1:] + lines.see(seen)[:, :-1]
+        total = float(np.sum(share)) * self.temperature * _REFERENCE_CELLS / lines.shape[1]
+        return float(np.sum(drop * share)) / total if total > 0.0 else 0.0
 
     @property
     def diffusive(self) -> bool:
@@ -176,12 +185,12 @@ class Model:
     def add_local(self, rho: FloatArray, powers: tuple[GridPower, ...], xi: FloatArray, curvature: FloatArray) -> None:
         """Add the local internal part of ξ to ``xi`` and fill its derivative."""
         curvature[:] = 0.0
-        bounded = np.maximum(rho, 1e-30)
+        bounded = np.maximum(rho, VACUUM)
         for term in powers:
             m, c = term.exponent, term.coefficient * term.exponent
             power = bounded ** (m - 2.0)
             curvature += c * power
-            power *= rho
+            power *= rho if m > 1.0 else bounded
             xi += c / (m - 1.0) * power
         if self.upwound_entropy > 0.0:
             xi += self.upwound_entropy * np.log(bounded)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from mfpde.arrays import FloatArray
+from mfpde.domain import Grid
+from mfpde.energy.internal import Power
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
 from mfpde.problem import Problem
@@ -21,6 +23,7 @@ _ENERGY_FLOOR = 1e-28
 _SMALLEST = 1e-15
 _SMALLEST_IMPLICIT = 1e-25
 _WALL_SHARE = 1e-3
+_MOST_STEPS = 1e9
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,14 @@ class FiniteVolumeFlow:
         initial = problem.initial
         density = initial.on(self.grid) if isinstance(initial, DensityFunction) else deposit(initial, self.grid)
         self._initial = np.array(np.ravel(density.values))
+        self._lifted = any(isinstance(term, Power) and term.exponent < 1.0 for term in problem.energy.terms.values())
+        if self._lifted:
+            self._initial = _lifted(self._initial, self.grid)
         self.model = Model(problem.energy, self.grid, choices.flux, self._initial)
         self.step = choices.step
+        if self.step and problem.save_at[-1] > _MOST_STEPS * self.step:
+            last = problem.save_at[-1]
+            raise ValueError(f"step = {self.step:g} would take more than {_MOST_STEPS:.0e} steps to t = {last:g}; take a longer one")
         self.stepper: Stepper = choices.stepper or (Implicit() if self.model.diffusive else Explicit())
         tolerance = np.inf if self.step else choices.tolerance or self.stepper.default_tolerance
         self.integrator = self.stepper.integrator(self.model, tolerance)
@@ -105,7 +114,10 @@ class FiniteVolumeFlow:
     def notes(self) -> tuple[str, ...]:
         """The choices made, and what the run met."""
         chosen = f"flux: {self.model.flux.description}{self.model.reason}", f"steps: {self.stepper.description}"
-        return (*chosen, *self._wall_note(), *self._replaced_note())
+        lifted = (
+            ("start: vacuum filled to 1e-12 of the mean density, where fast diffusion would be infinitely fast",) if self._lifted else ()
+        )
+        return (*chosen, *lifted, *self._wall_note(), *self._replaced_note())
 
     def _wall_note(self) -> tuple[str, ...]:
         if self._wall_mass - self._wall_start <= _WALL_SHARE:
@@ -188,9 +200,15 @@ class FiniteVolumeFlow:
 
     def _require(self, wanted: float, time: float, until: float) -> None:
         """Raise StepFailed for steps that would never arrive; implicit ones grow fast, so theirs may begin much shorter."""
-        least = _SMALLEST if isinstance(self.stepper, Explicit) else _SMALLEST_IMPLICIT
-        if wanted < max(least * max(until, 1e-3), 4.0 * np.finfo(float).eps * time):
+        shortest = _SMALLEST * max(until, 1e-3) if isinstance(self.stepper, Explicit) else _SMALLEST_IMPLICIT * min(until - time, 1.0)
+        if wanted < max(min(shortest, until - time), 4.0 * np.finfo(float).eps * time):
             raise StepFailed(Status.STEP_TOO_SMALL, f"the step fell below {wanted:.1e} at time {time:.6g}")
+
+    def _next(self, dt: float, wanted: float, proposed: float) -> float:
+        """The step to try next; one that was cut only to meet a saved time says nothing against the one that was wanted."""
+        if self.step:
+            return self.step if dt < wanted else min(self.step, self.integrator.most_growth * dt)
+        return max(proposed, wanted) if dt < wanted else proposed
 
     def _cut(self, wanted: float, left: float) -> float:
         """The step to take where ``left`` remains to the next saved time."""
@@ -210,12 +228,11 @@ class FiniteVolumeFlow:
         rate, self._rate = self._rate, state.rate
         self.integrator.recycle(state.rho)
         proposed = dt * min(tried.growth * _SAFETY, self.integrator.most_growth)
-        most = self.integrator.most_growth * dt
         return FiniteVolumeState(
             time=until if dt == left else state.time + dt,
             rho=tried.rho,
             rate=rate,
-            next_dt=min(self.step, most) if self.step else proposed if dt == wanted else max(proposed, min(wanted, most)),
+            next_dt=self._next(dt, wanted, proposed),
             outflow=now.outflow,
             dt=dt,
             energy=now.energy,
@@ -226,3 +243,10 @@ class FiniteVolumeFlow:
             replaced=state.replaced,
             wall_start=state.wall_start,
         )
+
+
+def _lifted(rho: FloatArray, grid: Grid) -> FloatArray:
+    """The density with vacuum filled to 1e-12 of its mean, of the same mass."""
+    mass = float(np.sum(rho * grid.weight))
+    filled = np.maximum(rho, 1e-12 * mass / float(np.sum(np.ones(grid.size) * grid.weight)))
+    return np.asarray(filled * (mass / float(np.sum(filled * grid.weight))))

@@ -1,15 +1,21 @@
 """Implicit steps in several dimensions: sweeps along the axes in both orders, and an outer iteration for distant coupling."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.run import Status, StepFailed
+from mfpde.solvers.finite_volume.coupling import solve_krylov
 from mfpde.solvers.finite_volume.flux import Lines
 from mfpde.solvers.finite_volume.linear import LinearSweep
 from mfpde.solvers.finite_volume.model import Model, Parts
 from mfpde.solvers.finite_volume.sweep import Sweep
 
-_MOST_ROUNDS = 40
+_MOST_ROUNDS = 15
+_MOST_NEWTON = 15
+_NEWTON_TOLERANCE = 1e-2
+_DIFFERENCE = 1e-6
 _WINDOW = 6
 _SMALL_CHANGE = 10.0
 
@@ -45,19 +51,56 @@ class Split:
         precision = min(1e-2 * wanted, 1e-8 * self.model.mass(rho))
         here = np.zeros_like(rho)
         self.parts.apply(rho, here)
-        drift = self._drift(here, np.maximum(rho + dt * rate, 0.0) - rho, share)
-        mixing = _Anderson()
-        first: FloatArray | None = None
-        before = rho
+
+        def end_of(drift: FloatArray) -> tuple[FloatArray, float]:
+            return self._both_ways(rho, dt, order, self.parts.fixed + drift)
+
+        def drift_of(end: FloatArray) -> FloatArray:
+            return self._drift(here, end - rho, share)
+
+        drift = drift_of(np.maximum(rho + dt * rate, 0.0))
+        first, error = end_of(drift)
+        end, mixing = first, _Anderson()
         for _ in range(_MOST_ROUNDS):
-            end, error = self._both_ways(rho, dt, order, self.parts.fixed + drift)
-            if first is None:
-                first = end
-            elif self.model.norm(end - before) <= precision:
-                return end, error + self.model.norm(first - end)
+            drift = mixing.next(drift, drift_of(end))
             before = end
-            drift = mixing.next(drift, self._drift(here, end - rho, share))
-        raise StepFailed(Status.STEP_TOO_SMALL, f"the coupled drift did not converge in {_MOST_ROUNDS} rounds for a step of {dt:.3g}")
+            end, error = end_of(drift)
+            if self.model.norm(end - before) <= precision:
+                return end, error + self.model.norm(first - end)
+        end, error = self._by_newton(end_of, drift_of, drift, precision, dt)
+        return end, error + self.model.norm(first - end)
+
+    def _by_newton(
+        self,
+        end_of: Callable[[FloatArray], tuple[FloatArray, float]],
+        drift_of: Callable[[FloatArray], FloatArray],
+        drift: FloatArray,
+        precision: float,
+        dt: float,
+    ) -> tuple[FloatArray, float]:
+        """The fixed point by Newton's method with difference quotients and a line search, for steps that mixing cannot follow."""
+        end, error = end_of(drift)
+        gap = drift_of(end) - drift
+        for _ in range(_MOST_NEWTON):
+            size, scale = float(np.linalg.norm(gap)), float(np.linalg.norm(drift))
+
+            def product(values: FloatArray, drift: FloatArray = drift, gap: FloatArray = gap, scale: float = scale) -> FloatArray:
+                shift = _DIFFERENCE * max(scale, 1e-12) / float(np.linalg.norm(values))
+                moved = drift + shift * values
+                return np.asarray(-(drift_of(end_of(moved)[0]) - moved - gap) / shift)
+
+            update, share = solve_krylov(product, gap, _NEWTON_TOLERANCE), 1.0
+            while True:
+                tried, error = end_of(drift + share * update)
+                new_gap = drift_of(tried) - drift - share * update
+                if float(np.linalg.norm(new_gap)) < size or share < 0.02:
+                    break
+                share *= 0.4
+            change = self.model.norm(tried - end)
+            drift, gap, end = drift + share * update, new_gap, tried
+            if change <= precision and share == 1.0:
+                return end, error
+        raise StepFailed(Status.STEP_TOO_SMALL, f"the coupled drift was not found for a step of {dt:.3g}")
 
     def _drift(self, here: FloatArray, change: FloatArray, share: float) -> FloatArray:
         """K₊(ρ + share·change) − K₋(ρ + change/2), ``here`` being Kρ."""

@@ -164,6 +164,26 @@ def conserve_lines(rho: FloatArray, target: FloatArray, volume: FloatArray) -> N
 
 
 @kernel
+def project_lines(error: FloatArray, rho: FloatArray, volume: FloatArray) -> None:
+    """Take from every line of ``error`` what round-off left in its mass, in proportion to ``rho``: a step changes no line's mass, and the
+    inverse of 1 + dt A, which damps all else, would keep it."""
+    before, cells, after = rho.shape
+    wrong, held = np.empty(after), np.empty(after)
+    for o in range(before):
+        wrong[:] = 0.0
+        held[:] = 0.0
+        for i in range(cells):
+            for j in range(after):
+                wrong[j] += error[o, i, j] * volume[i]
+                held[j] += rho[o, i, j] * volume[i]
+        for j in range(after):
+            wrong[j] = wrong[j] / held[j] if held[j] > 0.0 else 0.0
+        for i in range(cells):
+            for j in range(after):
+                error[o, i, j] -= wrong[j] * rho[o, i, j]
+
+
+@kernel
 def stage_error(
     start: FloatArray,
     divergence: FloatArray,
@@ -172,13 +192,14 @@ def stage_error(
     second: FloatArray,
     dt: float,
     gamma: float,
+    weight: float,
     out: FloatArray,
 ) -> None:
-    """Divided difference of the slopes at 0, γ and 1 times dt, scaled to the gap between the SDIRK step and a quadrature of order three.
+    """``weight`` times dt times the divided difference of the slopes at 0, γ and 1. Flat arrays.
 
-    ``divergence`` is div F at the start; the slopes are −divergence, (first − start)/(γ dt) and (second − target)/(γ dt). Flat arrays.
+    ``divergence`` is div F at the start; the slopes are −divergence, (first − start)/(γ dt) and (second − target)/(γ dt).
     """
-    scale = 1.0 / 3.0 - (1.0 - gamma) * gamma * gamma - gamma
-    at_start, at_first, at_end = scale / gamma, scale / (gamma * (gamma - 1.0)), scale / (1.0 - gamma)
+    at_start, at_first, at_end = weight / gamma, weight / (gamma * (gamma - 1.0)), weight / (1.0 - gamma)
     for i in range(start.size):
-        out[i] = -at_start * dt * divergence[i] + at_first * (first[i] - start[i]) / gamma + at_end * (second[i] - target[i]) / gamma
+        slopes = at_first * (first[i] - start[i]) + at_end * (second[i] - target[i])
+        out[i] = slopes / gamma - at_start * dt * divergence[i]

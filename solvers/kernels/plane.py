@@ -42,7 +42,7 @@ def fill_variation(rho: FloatArray, fixed: FloatArray, exponents: FloatArray, co
                 xi[j] += factor * rho[j] * rho[j]
         else:
             for j in range(rho.size):
-                xi[j] += factor * max(rho[j], 0.0 if m > 1.0 else 1e-300) ** (m - 1.0)
+                xi[j] += factor * max(rho[j], 0.0 if m > 1.0 else 1e-30) ** (m - 1.0)
 
 
 @vector_kernel

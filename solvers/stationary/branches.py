@@ -126,7 +126,7 @@ def explore(
     for name, shape in shapes:
         found = find(landscape.system, landscape.system.local.scaled(shape), tolerance)
         if not found.converged:
-            failed.append((name, found.point.error))
+            failed.append((name, found.error))
             continue
         branch = landscape.branch(found, name)
         same = [k for k, known in enumerate(branches) if _same(landscape, known, branch)]

@@ -84,6 +84,8 @@ class _Path:
     def _stability(self, temperature: float) -> float:
         landscape, _ = self._landscape(temperature)
         found: Found = follow(landscape.system, self.known[temperature], self.solver.tolerance)
+        if not found.converged:
+            raise ValueError(f"the branch was lost at temperature {temperature:g}")
         return landscape.system.coupling.least(landscape.system.local, found.point.response)
 
     def stable_count(self, temperature: float) -> int:

@@ -15,12 +15,13 @@ _FAINT = 25.0
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """The density ρ (size,) that minimises local energy + ⟨φ, ρ⟩, ``slope`` = ρ/(T + Σ c m ρ^{m−1}) = −dρ/dφ at a fixed level of φ, and
-    the minimum."""
+    """The density ρ (size,) that minimises local energy + ⟨φ, ρ⟩, ``slope`` = ρ/(T + Σ c m ρ^{m−1}) = −dρ/dφ at a fixed level of φ, the
+    minimum, and whether the search for the level and for ρ met the mass of every slice to round-off; else ρ means nothing."""
 
     rho: FloatArray
     slope: FloatArray
     value: float
+    met: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,14 +78,17 @@ class Local:
 
     def answer(self, phi: FloatArray) -> Response:
         """The density that answers the potential φ (size,): T log ρ + Σ c m ρ^{m−1}/(m − 1) = μ − φ with μ from the mass of each slice."""
-        parts, volume = phi[self.order], self.weight[self.order]
+        parts, volume, met = phi[self.order], self.weight[self.order], True
+        if not np.isfinite(parts).all():
+            nothing = np.full(self.weight.size, np.nan)
+            return Response(nothing, nothing, np.nan, False)
         if self.powers:
-            level, rho, slope = self._powers(parts, volume)
+            level, rho, slope, met = self._powers(parts, volume)
         else:
             level, rho = self._gibbs(parts, volume)
             slope = rho / self.temperature
         value = float(level @ self.masses) - sum(c * float(np.sum(volume * rho**m)) for m, c in self.powers)
-        return Response(self._joined(rho), self._joined(slope), value)
+        return Response(self._joined(rho), self._joined(slope), value, met)
 
     def _joined(self, parts: FloatArray) -> FloatArray:
         whole = np.empty(self.weight.size)
@@ -101,28 +105,55 @@ class Local:
             level = np.where(self.masses > 0.0, self.temperature * np.log(density) + lowest, 0.0)
         return level, shape * density[:, None]
 
-    def _powers(self, phi: FloatArray, volume: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """μ (S,), ρ and its slope (S, k): Newton on μ with a bracket, and in every cell on log ρ."""
+    def _powers(self, phi: FloatArray, volume: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
+        """μ (S,), ρ and its slope (S, k), and whether all of them were found: Newton on μ and, in every cell, on log ρ, in brackets."""
         wanted = np.where(self.masses > 0.0, self.masses, 1.0)
-        cap = np.log(wanted[:, None] / volume) + 1.0
-        flat = np.log(wanted / np.sum(volume, axis=1))
-        base = self._force(flat)[0]
-        low, high = base + np.min(phi, axis=1), base + np.max(phi, axis=1)
-        level = base + np.sum(phi * volume, axis=1) / np.sum(volume, axis=1)
-        log_rho = np.broadcast_to(flat[:, None], phi.shape).copy()
+        lowest = np.min(phi, axis=1)
+        phi = phi - lowest[:, None]  # for m < 1 without entropy the level may lie very little below the least φ
+        whole = np.log(wanted[:, None] / volume)  # log ρ of all the mass in one cell
+        low, high, level = self._levels(phi, volume, whole, wanted)
+        log_rho = np.broadcast_to(np.log(wanted / np.sum(volume, axis=1))[:, None], phi.shape)
+        before = high - low
         for _ in range(_MOST):
-            log_rho, rho, slope = self._inverse(level[:, None] - phi, cap, log_rho)
+            log_rho, rho, slope, found = self._inverse(level[:, None] - phi, whole + 1.0, log_rho)
             mass, rate = np.sum(rho * volume, axis=1), np.sum(slope * volume, axis=1)
             low, high = np.where(mass <= wanted, level, low), np.where(mass >= wanted, level, high)
-            with np.errstate(all="ignore"):
-                excess = mass * np.log(mass / wanted) if self.temperature > 0.0 else mass - wanted
-                trial = level - excess / rate
-            after = np.where((trial > low) & (trial < high), trial, 0.5 * (low + high))
-            if np.all(np.abs(mass - wanted) <= 10.0 * _NEARLY * wanted) or np.all(np.abs(after - level) <= _NEARLY * (1.0 + np.abs(level))):
+            round_off = wanted + np.sum(slope * volume * (np.abs(level)[:, None] + phi), axis=1)
+            met = np.abs(mass - wanted) <= 10.0 * _NEARLY * round_off
+            met |= high - low <= _NEARLY * (np.abs(level) + self.temperature)
+            if met.all():
                 break
-            level = after
+            with np.errstate(all="ignore"):
+                step = -self._excess(mass, wanted) / rate
+            after = _inside(level, step, before, low, high)
+            before, level = np.abs(after - level), np.where(met, level, after)
         held = (self.masses > 0.0)[:, None]
-        return level, np.where(held, rho * (wanted / mass)[:, None], 0.0), np.where(held, slope, 0.0)
+        rho = np.where(held, rho * (wanted / mass)[:, None], 0.0)  # by no more than round-off if met
+        return level + lowest, rho, np.where(held, slope, 0.0), bool(met.all() and found)
+
+    def _levels(
+        self, phi: FloatArray, volume: FloatArray, whole: FloatArray, wanted: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Bounds of the level of every slice and a first guess, each (S,).
+
+        Below the first bound no cell has more than the mean density; at the second all have more, or one cell alone has all the mass.
+        """
+        base = self._force(np.log(wanted / np.sum(volume, axis=1)))[0]
+        low = base + np.min(phi, axis=1)
+        high = np.maximum(np.minimum(base + np.max(phi, axis=1), np.min(self._force(whole)[0] + phi, axis=1)), low)
+        return low, high, np.clip(base + np.sum(phi * volume, axis=1) / np.sum(volume, axis=1), low, high)
+
+    def _excess(self, mass: FloatArray, wanted: FloatArray) -> FloatArray:
+        """What Newton's step divides by the rate: mass − wanted in a function of the mass that is nearly linear in the level.
+
+        With entropy that is the logarithm; without, the mass for m > 1, and mass^{m−1}, which a single cell makes linear, for m < 1.
+        """
+        if self.temperature > 0.0:
+            return np.asarray(mass * np.log(mass / wanted))
+        least = min(m for m, _ in self.powers)
+        if least > 1.0:
+            return mass - wanted
+        return np.asarray(mass * np.expm1((1.0 - least) * np.log(mass / wanted)) / (1.0 - least))
 
     def _force(self, log_rho: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """T log ρ + Σ c m ρ^{m−1}/(m − 1), its derivative in log ρ and the sum of its terms' sizes."""
@@ -134,36 +165,47 @@ class Local:
             value, slope, size = value + power / (m - 1.0), slope + power, size + power / abs(m - 1.0)
         return value, slope, size
 
-    def _inverse(self, force: FloatArray, cap: FloatArray, log_rho: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """log ρ, ρ and its slope in the cells where the local force is given; ρ = 0 where it cannot be as small as that."""
+    def _inverse(self, force: FloatArray, cap: FloatArray, log_rho: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, bool]:
+        """log ρ, ρ and its slope in the cells where the local force is given, and whether all were found.
+
+        ρ = 0 where the force cannot be as small as that. Where it cannot be as large at the densities up to ``cap``, log ρ is ``cap``, and
+        as it stays there its slope is 0.
+        """
         empty = self._force(np.full_like(force, _LOWEST))[0] >= force
+        full = self._force(cap)[0] <= force
         low, high = np.full_like(force, _LOWEST), np.array(cap)
-        log_rho = np.clip(self._bound(force, log_rho), low, high)
+        log_rho = np.where(full, cap, np.clip(self._bound(force, log_rho), low, high))
+        before, done = high - low, empty | full
         for _ in range(_MOST):
             value, slope, size = self._force(log_rho)
             low, high = np.where(value <= force, log_rho, low), np.where(value >= force, log_rho, high)
             with np.errstate(all="ignore"):
-                trial = log_rho - (value - force) / slope
-                done = np.abs(value - force) <= _NEARLY * (size + np.abs(force))
-            after = np.where((trial > low) & (trial < high), trial, 0.5 * (low + high))
-            done |= empty | (np.abs(after - log_rho) <= _NEARLY * (1.0 + np.abs(log_rho)))
-            log_rho = np.where(done, log_rho, after)
+                step = (force - value) / slope
+                done |= np.abs(value - force) <= _NEARLY * (size + np.abs(force))
+            after = _inside(log_rho, step, before, low, high)
+            done |= np.minimum(np.abs(after - log_rho), np.abs(step)) <= _NEARLY * (1.0 + np.abs(log_rho))
+            before, log_rho = np.abs(after - log_rho), np.where(done, log_rho, after)
             if done.all():
                 break
         with np.errstate(under="ignore"):
             rho = np.where(empty, 0.0, np.exp(log_rho))
-        return log_rho, rho, np.where(empty, 0.0, self._slope(log_rho, rho))
+        return log_rho, rho, np.where(empty | full, 0.0, self._slope(log_rho, rho)), bool(done.all())
 
     def _bound(self, force: FloatArray, last: FloatArray) -> FloatArray:
-        """A bound of log ρ from above, from which Newton's method for the then convex force descends; the last one for m < 1."""
-        if any(m < 1.0 for m, _ in self.powers):
+        """A bound of log ρ from the side from which Newton's method is monotone: above where all m > 1, when the force is convex in log ρ,
+        below where all m < 1, when it is concave; the last log ρ where there are both."""
+        above = [m > 1.0 for m, _ in self.powers]
+        if any(above) and not all(above):
             return last
+        sign = 1.0 if above[0] else -1.0
         bound = np.full_like(force, np.inf)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             for m, c in self.powers:
-                alone = np.log(np.maximum(force * (m - 1.0) / (c * m), 0.0)) / (m - 1.0)
+                alone = np.log(np.maximum(force * (m - 1.0) / (c * m), 0.0)) / abs(m - 1.0)
                 bound = np.minimum(bound, np.maximum(alone, 0.0) if self.temperature > 0.0 else alone)
-        return np.minimum(bound, force / self.temperature) if self.temperature > 0.0 else bound
+            if self.temperature > 0.0:
+                bound = np.minimum(bound, sign * force / self.temperature)
+        return sign * bound
 
     def _slope(self, log_rho: FloatArray, rho: FloatArray) -> FloatArray:
         """ρ/(T + Σ c m ρ^{m−1}); without entropy bounded at the edge of the support, where it is infinite for m > 2."""
@@ -171,6 +213,14 @@ class Local:
             return np.asarray(rho / self._force(log_rho)[1])
         bounded = np.maximum(log_rho, np.max(log_rho, initial=_LOWEST, where=rho > 0.0) - _FAINT)
         return np.asarray(np.exp(bounded) / self._force(bounded)[1])
+
+
+def _inside(at: FloatArray, step: FloatArray, before: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """at + step where that lies in the bracket and the step is at most half of the one ``before``, else the middle of the bracket."""
+    trial = at + step
+    with np.errstate(invalid="ignore"):
+        good = (trial >= low) & (trial <= high) & (np.abs(step) <= 0.5 * before)
+    return np.where(good, trial, low + 0.5 * (high - low))
 
 
 def local_part(grid: Grid, temperature: float, powers: tuple[tuple[float, float], ...]) -> Local:

@@ -58,6 +58,27 @@ class System:
         gaps = np.where(here | ~np.any(here, axis=1, keepdims=True), 0.0, level[:, None] - parts)
         return max(spread, float(np.max(gaps)))
 
+    def allowed(self, rho: FloatArray, tolerance: float) -> float:
+        """The largest residual of a converged state: ``tolerance`` times the variation of ξ, or what round-off in its terms leaves."""
+        temperature, xi, size = self.local.temperature, np.zeros_like(rho), 0.0
+        held = rho > 1e-290
+        for term in self.terms:
+            part = np.zeros_like(rho)
+            term.add_drift(rho, part)
+            size += float(np.max(np.abs(part), initial=0.0, where=held))
+            xi += part
+        round_off = _ROUND_OFF * size
+        if temperature > 0.0:
+            round_off = min(round_off, _DENSITY_ERROR * temperature)
+        return max(tolerance * max(self.local.spread(xi, held), temperature), round_off)
+
+    def found(self, point: "Point", solved: bool, tolerance: float) -> "Found":
+        """A search's end: converged only if its equation is solved and the chemical potential of ρ is constant by the terms themselves."""
+        if not point.finite:
+            return Found(point, False, np.inf)
+        residual = self.residual(point.response.rho)
+        return Found(point, solved and residual <= self.allowed(point.response.rho, tolerance), max(residual, point.error))
+
 
 @dataclass(frozen=True, eq=False)
 class Point:
@@ -74,8 +95,8 @@ class Point:
 
     @property
     def finite(self) -> bool:
-        """Whether everything is finite."""
-        return bool(np.isfinite(self.error) and np.isfinite(self.length) and np.isfinite(self.dual))
+        """Whether everything is finite, and the density the one that answers φ."""
+        return bool(self.response.met and np.isfinite(self.error) and np.isfinite(self.length) and np.isfinite(self.dual))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,10 +185,11 @@ class Equation:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a search ended with."""
+    """What a search ended with, and the error that is left in the potential or in the chemical potential, inf where ρ was not found."""
 
     point: Point
     converged: bool
+    error: float
 
 
 def find(system: System, rho: FloatArray, tolerance: float) -> Found:
@@ -180,7 +202,7 @@ def find(system: System, rho: FloatArray, tolerance: float) -> Found:
     """
     whole = Equation(system.local, system.coupling, system.linear)
     if system.coupling.convex:
-        return Found(*whole.cooled(system.coupling.moments(rho), tolerance))
+        return system.found(*whole.cooled(system.coupling.moments(rho), tolerance), tolerance)
     convex = system.coupling.convex_part()
     x, goal, good = convex.moments(rho), _GOAL, False
     for _ in range(_ROUNDS):
@@ -195,7 +217,7 @@ def find(system: System, rho: FloatArray, tolerance: float) -> Found:
         elif change <= goal:
             goal *= _GOAL
         good = False
-    return Found(last, good)
+    return system.found(last, good, tolerance)
 
 
 def _descend(system: System, convex: Coupling, x: FloatArray, rho: FloatArray, goal: float) -> tuple[FloatArray, FloatArray, float, bool]:
@@ -227,11 +249,11 @@ def _prolonged(system: System, phi: FloatArray, step: FloatArray, rho: FloatArra
     """The density of φ + s·step for the last s = 1, 2, 4, … before its energy rises or the potential changes by more than ``unit``."""
     energy, share, size = system.energy(rho), 1.0, system.local.spread(step)
     while 0.0 < share * size <= unit:
-        trial = system.local.answer(phi + share * step).rho
-        lower = system.energy(trial)
+        trial = system.local.answer(phi + share * step)
+        lower = system.energy(trial.rho) if trial.met else np.inf
         if not lower < energy:
             break
-        energy, rho, share = lower, trial, 2.0 * share
+        energy, rho, share = lower, trial.rho, 2.0 * share
     return rho
 
 
@@ -244,4 +266,4 @@ def _not_above(system: System, rho: FloatArray, other: FloatArray) -> bool:
 def follow(system: System, rho: FloatArray, tolerance: float) -> Found:
     """The stationary state next to ρ by Newton's method alone, stable or not."""
     whole = Equation(system.local, system.coupling, system.linear)
-    return Found(*whole.solve(system.coupling.moments(rho), tolerance, False))
+    return system.found(*whole.solve(system.coupling.moments(rho), tolerance, False), tolerance)

@@ -194,13 +194,12 @@ class StationaryFlow:
         return {name: term.value(state.rho) for name, term in zip(self.names, self.landscape.system.terms, strict=True)}
 
     def record(self, state: StationaryState) -> StepRecord:
-        """The certificate of the state. At the start energy and dissipation are undefined: no flow leads from there."""
-        mass, least = float(self.landscape.system.local.weight @ state.rho), float(np.min(state.rho))
-        if not len(state.numbers):
-            return StepRecord(state.time, state.dt, np.nan, mass, least, np.nan)
-        energy = self.landscape.system.energy(state.rho)
-        wall = self._wall_share(state.rho)
-        return StepRecord(state.time, state.dt, energy, mass, least, self._dissipation(state.rho), wall=wall)
+        """The certificate of the state. No flow leads here from the start, so that there is no balance to speak of."""
+        system, rho = self.landscape.system, state.rho
+        mass, least = float(system.local.weight @ rho), float(np.min(rho))
+        with np.errstate(all="ignore"):  # an initial density whose energy is not finite is refused by the step
+            energy, dissipation = system.energy(rho), self._dissipation(rho)
+        return StepRecord(state.time, state.dt, energy, mass, least, dissipation, wall=self._wall_share(rho))
 
     def _dissipation(self, rho: FloatArray) -> float:
         """∫ρ|∇(ξ + T log ρ)|² by differences between neighbouring cells that both hold mass."""
@@ -211,8 +210,9 @@ class StationaryFlow:
             beside = (np.arange(count) + 1) % count if grid.periodic(axis) else np.arange(1, count)
             here = np.arange(len(beside))
             values, densities = total.reshape(shape), rho.reshape(shape)
-            slope = (values[:, beside] - values[:, here]) / (metric.spacing * metric.scale)[:, None, None]
             both = np.where(np.minimum(densities[:, beside], densities[:, here]) > 1e-290, densities[:, beside] + densities[:, here], 0.0)
+            rise = np.where(both > 0.0, values[:, beside] - values[:, here], 0.0)
+            slope = rise / (metric.spacing * metric.scale)[:, None, None]
             volume = metric.area[1 : len(beside) + 1] * metric.cross * metric.spacing
             whole += float(np.sum(0.5 * both * slope**2 * volume[None, :, None] * metric.scale[:, None, None]))
         return whole

@@ -1,0 +1,126 @@
+"""Work and precision: the settings of each method, the cheapest that reaches an error, the table of ratios and the figure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from timing import Times, interleave, seconds, timed, verdict
+
+from mfpde.figures.style import DASHES, start_figure, use_style
+
+OURS = "mfpde"
+_LINES = (("#0072B2", "o"), ("#D55E00", "s"), ("#000000", "^"), ("#009E73", "D"), ("#CC79A7", "v"), ("#E69F00", "P"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to solve the problem; ``solve`` does what is timed, and ``error`` judges what it returns."""
+
+    method: str
+    words: str
+    solve: Callable[[], object]
+    error: Callable[[object], float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a setting gave; ``setting`` is None where it is not to be timed again."""
+
+    method: str
+    words: str
+    error: float
+    time: float
+    setting: Setting | None = None
+    extrapolated: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table."""
+
+    name: str
+    words: str
+    error: float
+    times: Times
+    wanted: float | None = None
+
+
+def measure(settings: Sequence[Setting], rounds: int, budget: float) -> list[Point]:
+    """All settings, in turn; the first call of each, which may compile, gives the error and counts only where it is the only one."""
+    errors, first = [], []
+    for setting in settings:
+        found: list[object] = []
+        first.append(timed(lambda s=setting, f=found: f.append(s.solve())))
+        errors.append(setting.error(found[0]))
+    quick = {str(k): setting.solve for k, setting in enumerate(settings) if first[k] < budget}
+    times = interleave(quick, rounds, budget)
+    least = [times[str(k)].least if str(k) in times else first[k] for k in range(len(settings))]
+    return [Point(s.method, s.words, e, t, s) for s, e, t in zip(settings, errors, least, strict=True)]
+
+
+def cheapest(points: Sequence[Point], method: str, error: float) -> Point | None:
+    """The fastest point of a method within the error, of those that can be timed again."""
+    good = [point for point in points if point.method == method and point.error <= error and point.setting is not None]
+    return min(good, key=lambda point: point.time, default=None)
+
+
+def compare(points: Sequence[Point], error: float, wanted: dict[str, float], rounds: int, budget: float) -> list[Line]:
+    """The cheapest point of each method, timed again in turn; ``wanted``: the ratios to ours that were asked for."""
+    methods = list(dict.fromkeys(point.method for point in points))
+    chosen = {method: found for method in methods if (found := cheapest(points, method, error)) is not None}
+    for method in methods:
+        if method not in chosen:
+            print(f"{method}: no setting tried reaches {error:.1e}")
+    times = interleave({method: point.setting.solve for method, point in chosen.items() if point.setting}, rounds, budget)
+    return [Line(method, point.words, point.error, times[method], wanted.get(method)) for method, point in chosen.items()]
+
+
+def show(lines: Sequence[Line]) -> None:
+    """The table; ratios are theirs over ours, which is the first line."""
+    ours = lines[0].times
+    width = max(len(line.name) for line in lines) + 2
+    print(f"{'':{width}}{'setting':31}{'L1 error':>9}{'median':>10}{'least':>10}{'median/ours':>13}{'least/ours':>12}")
+    for line in lines:
+        median, least = line.times.median / ours.median, line.times.least / ours.least
+        asked = "" if line.wanted is None else f"   wanted {line.wanted:g}: {verdict(median >= line.wanted)}"
+        numbers = f"{seconds(line.times.median):>10}{seconds(line.times.least):>10}{median:13.2f}{least:12.2f}"
+        print(f"{line.name:{width}}{line.words:31}{line.error:9.1e}{numbers}{asked}", flush=True)
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Those that no other one beats in both time and error, by error."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.time, p.error)):
+        if not kept or point.error < kept[-1].error:
+            kept.append(point)
+    return kept
+
+
+def draw(points: Sequence[Point], error: float, title: str, path: Path) -> None:
+    """Time against error, the best settings of each method."""
+    with use_style():
+        figure = start_figure(title, 3.6)
+        axes = figure.add_subplot()
+        for k, method in enumerate(dict.fromkeys(point.method for point in points)):
+            colour, marker = _LINES[k % len(_LINES)]
+            shown = front([point for point in points if point.method == method])
+            style = {"color": colour, "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.1}
+            axes.plot([p.error for p in shown], [p.time for p in shown], label=method, marker=marker, markersize=4.5, **style)
+            guessed = [p for p in shown if p.extrapolated]
+            hollow = {"marker": marker, "markersize": 4.5, "markerfacecolor": "white", "color": colour, "linestyle": "none"}
+            axes.plot([p.error for p in guessed], [p.time for p in guessed], **hollow)
+        axes.axvline(error, color="0.6", linewidth=0.7, zorder=0)
+        axes.set(xscale="log", yscale="log", xlabel="L¹ error", ylabel="time (s)")
+        axes.grid(which="major", color="0.9", linewidth=0.5)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160)
+    print(f"written: {path}")
+
+
+__all__ = ["OURS", "Line", "Point", "Setting", "cheapest", "compare", "draw", "measure", "show"]
