@@ -361,6 +361,31 @@ def test_the_comparison_is_json_without_nan(case: Path, tmp_path: Path) -> None:
     assert all(0.0 < distance < 1.0 for distance in pair["distance"])
 
 
+def test_runs_without_a_common_finite_term_have_no_loss_and_no_gap(case: Path, tmp_path: Path) -> None:
+    small(case, (POTENTIAL, 'kind = "entropy"\ntemperature = 0.1'), NOISY[1])
+    out = tmp_path / "out"
+    answer = call("run", case, "--output", out, "--format", "svg")
+    assert answer.code == 0, answer
+    assert "loss = no common term" in answer.out
+    (row,) = [line for line in answer.out.splitlines() if line.split()[:1] == ["0.1"]]
+    assert row.split()[-3:] == ["—", "—", "—"]
+    (pair,) = json.loads((out / "comparison.json").read_text())["pairs"]
+    for name in ("loss", "reference_loss", "loss_gap", "relative_loss_gap"):
+        assert set(pair[name]) == {None}
+    assert None not in pair["distance"]
+    assert "relative energy gap" not in (out / "distance.svg").read_text()
+
+
+def test_a_run_that_cannot_be_read_is_named_and_not_compared(case: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done("run", case, "--output", out, "--no-figures")
+    with h5py.File(out / "particles.h5", "r+") as file:
+        file.attrs["format"] = 1
+    answer = call("run", case, "--output", out, "--no-figures", "--only", "fv")
+    assert answer.code == 0
+    assert answer.err == f"mfpde: {out / 'particles.h5'}: is of format 1, made by an older mfpde; run the case again (it is not compared)\n"
+
+
 def test_a_run_draws_in_every_format_asked_for(case: Path, tmp_path: Path) -> None:
     small(case, (POTENTIAL, NETWORK), ("[0.0, 0.05, 0.1]", "[0.0, 0.1]"))
     out = tmp_path / "out"

@@ -13,8 +13,8 @@ from mfpde.case import InputError, load_case
 from mfpde.case.build import build_problem, build_solver
 from mfpde.cli import main
 from mfpde.compare import compare
-from mfpde.distance import wasserstein
 from mfpde.disk import Disk
+from mfpde.distance import wasserstein
 from mfpde.domain import Domain, Grid
 from mfpde.energy import ACTIVATIONS, Circle, EnergySum, Entropy, Normal, Potential, TwoLayer, two_layer
 from mfpde.energy.base import GridQuadratic

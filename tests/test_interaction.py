@@ -698,7 +698,10 @@ WRONG = {
     "zero in other words": ([kernel("x - x")], ("energy[0].kernel", "must not be zero")),
     "a spike that no probe meets": ([kernel("1*(abs(r - 1) < 1e-9)")], ("energy[0].kernel", "must not be zero")),
     "a narrow box": ([kernel("x**2 + (abs(r - 1) < 1e-3)")], ("energy[0].kernel", "continuous", "jumps")),
-    "not integrable in the plane": ([PLANE, CELLS, kernel("1/r**2")], ("energy[0].kernel", "integrable", "r^-2;", "on 2 axes", "at most 1.98")),
+    "not integrable in the plane": (
+        [PLANE, CELLS, kernel("1/r**2")],
+        ("energy[0].kernel", "integrable", "r^-2;", "on 2 axes", "at most 1.98"),
+    ),
     "essentially singular": ([kernel("exp(1/r)")], ("energy[0].kernel",)),
     "jump half way round": ([TORUS, PLANE, CELLS, kernel("x*y")], ("energy[0].kernel", "x = ±2", "half way round")),
     "unknown name": ([kernel("log(s)")], ("energy[0].kernel", "unknown name 's'", "the names x, r")),
@@ -708,7 +711,12 @@ WRONG = {
     "coefficient infinite": ([(KERNEL, KERNEL + "\ncoefficient = inf")], ("energy[0].coefficient", "finite")),
     "too large": ([kernel("exp(200*x**2)")], ("energy[0].kernel", "finite")),
     "a disk with an axis called r": (
-        [("[domain.x]\nlower = -2.0\nupper = 2.0", '[domain.d]\naxes = ["r", "y"]\nradius = 1.0'), ('"exp(-x**2)"', '"1"'), CELLS, kernel("log(r)")],
+        [
+            ("[domain.x]\nlower = -2.0\nupper = 2.0", '[domain.d]\naxes = ["r", "y"]\nradius = 1.0'),
+            ('"exp(-x**2)"', '"1"'),
+            CELLS,
+            kernel("log(r)"),
+        ],
         ("domain.d.axes", "norm of the difference"),
     ),
     "an axis called r": ([("[domain.x]", "[domain.r]"), ('"exp(-x**2)"', '"1"')], ("domain.r", "norm of the difference")),
@@ -770,9 +778,10 @@ def test_an_interaction_case_runs_in_finite_volumes_and_with_particles(tmp_path)
 def test_kernels_that_the_cells_do_not_resolve_are_refused_or_noted_by_the_command(tmp_path):
     path = tmp_path / "case.toml"
     path.write_text(CASE.replace("x**2/2 - log(r)", "cos(1e6*x)"), encoding="utf-8")
-    code, _, err = command("run", path, "--output", tmp_path, "--no-figures")
-    assert code == 2
-    assert f"{path}:17: solver[0]: the kernel varies too fast for these cells" in err
+    for arguments in (["check", path], ["run", path, "--output", tmp_path / "out"]):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"mfpde: {path}:19: solver[0].cells: the kernel varies too fast for these cells")
     path.write_text(CASE.replace("x**2/2 - log(r)", "exp(-1e8*x**2)"), encoding="utf-8")
     code, _, err = command("run", path, "--output", tmp_path, "--no-figures")
     assert code == 0

@@ -523,6 +523,41 @@ def test_sigterm_while_a_command_prepares_ends_it_with_one_message(reference: Ca
     one_line(errors)
 
 
+def _old_format(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file.attrs["format"] = 1
+
+
+def _no_balance(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["steps/balance"]
+
+
+def _no_frames(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        for name in ("time", "density", *(f"energy_{term}" for term in json.loads(file.attrs["terms"]))):
+            shape = (0, *file[name].shape[1:])
+            del file[name]
+            file[name] = np.zeros(shape)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _empty, _foreign, _old_format, _no_balance, _no_frames])
+def test_a_finished_result_that_cannot_be_read_is_made_again_and_that_is_said(
+    damage: Callable[[Path], None], case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(case, tmp_path) == 0
+    expected = contents(tmp_path / "run.h5")
+    damage(tmp_path / "run.h5")
+    capsys.readouterr()
+    assert run(case, tmp_path, "--resume") == 0
+    said = capsys.readouterr()
+    assert "complete already" not in said.out
+    assert "  run: the stored run " in said.out
+    assert "; starting anew" in said.out
+    assert damage is _no_frames or f"({tmp_path / 'run.h5'}: " in said.out
+    assert contents(tmp_path / "run.h5") == expected
+
+
 def test_leftovers_of_killed_writers_do_not_disturb(case: Path, unfinished: Path, tmp_path: Path) -> None:
     for path in (unfinished / ".run.h5.4242.tmp", unfinished / "run.parts" / ".checkpoint.h5.4242.tmp"):
         path.write_bytes(b"half a file")

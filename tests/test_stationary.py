@@ -1,8 +1,12 @@
 """Stationary states: the equation itself, exact profiles, the phase transition of Desai and Zwanzig, long runs of the flow."""
 
+import json
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import alone, box, line, network, observed_order
@@ -23,7 +27,7 @@ from mfpde.run import Run, Status
 from mfpde.solvers import FiniteVolume, Stationary, critical_temperature
 from mfpde.solvers.finite_volume import Explicit
 from mfpde.solvers.stationary.local import local_part
-from mfpde.storage import read_run, write_run
+from mfpde.storage import ResultError, read_run, write_run
 
 Function = Callable[[FloatArray], FloatArray]
 
@@ -266,6 +270,15 @@ def test_the_eigenvalue_is_that_of_the_second_variation():
         assert 0.2 * eigenvalue == pytest.approx(exact, abs=1e-11)
 
 
+def test_an_eigenvalue_that_takes_too_many_steps_is_bounded_from_below(monkeypatch):
+    from mfpde.solvers.stationary import coupling
+
+    values = np.linspace(-1.0, 1.0, 400)
+    assert coupling._lanczos(lambda v: values * v, 400) == pytest.approx(-1.0, abs=1e-9)
+    monkeypatch.setattr(coupling, "_LANCZOS_STEPS", 20)
+    assert -1.2 < coupling._lanczos(lambda v: values * v, 400) <= -1.0
+
+
 def test_a_critical_temperature_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"must be unstable at temperature 0\.8"):
         critical_temperature(desai_zwanzig, 0.8, 2.0, Stationary((60,), starts=2))
@@ -390,6 +403,77 @@ def test_entropy_and_powers_together_are_stationary():
     assert np.ptp(total) < 1e-11
 
 
+def level_state(phi: FloatArray, volume: float, temperature: float, powers: list[tuple[float, float]]) -> FloatArray:
+    """Cell by cell and then for the level, by Brent's method."""
+
+    def force(log_rho: float) -> float:
+        return temperature * log_rho + sum(c * m * np.exp((m - 1.0) * log_rho) / (m - 1.0) for m, c in powers)
+
+    full = -np.log(volume)
+
+    def density(level: float) -> FloatArray:
+        return np.exp([brentq(lambda s, v=v: force(s) - level + v, -650.0, full + 1.0, xtol=1e-14) for v in phi])
+
+    top = np.min(phi) + force(full)
+    level = brentq(lambda mu: np.sum(density(mu)) * volume - 1.0, top - 20.0, top, xtol=1e-300, rtol=1e-14)
+    return density(float(level))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "powers", "cells"),
+    [
+        (0.0, [(0.2, 0.1)], 20),
+        (0.0, [(0.2, 0.1)], 40),
+        (0.0, [(0.2, 0.1)], 80),
+        (0.0, [(0.5, 1e-4)], 40),
+        (0.0, [(0.95, 0.01)], 40),
+        (0.0, [(0.5, 0.05), (3.0, 0.1)], 40),
+        (1e-4, [(0.5, 0.05)], 40),
+        (1e-2, [(0.2, 0.1)], 40),
+        (1e-5, [(0.3, 0.05), (2.0, 0.01)], 40),
+    ],
+)
+def test_fast_diffusion_in_two_wells_has_the_level_that_the_mass_gives(temperature, powers, cells):
+    domain = line(-2.5, 2.5)
+    terms = {"v": WELLS, **{f"p{k}": Power(*power) for k, power in enumerate(powers)}}
+    if temperature > 0.0:
+        terms["t"] = Entropy(temperature)
+    run = solved(terms, bump(domain, 0.3), domain, Stationary((cells,)))
+    x = run.final.points[:, 0]
+    exact = level_state(x**4 / 4 - x**2 / 2, 5.0 / cells, temperature, powers)
+    assert run.status is Status.DONE
+    assert np.max(np.abs(values(run) / exact - 1.0)) < 1e-9
+    assert np.max(column(run, "residual")) < 1e-12
+
+
+def test_fast_diffusion_in_a_steep_bowl_is_quick():
+    domain, start = line(-2.5, 2.5), time.perf_counter()
+    run = solved({"v": potential(lambda p: 3.0 * (p[:, 0] - 0.03) ** 2), "p": Power(0.5, 0.05)}, bump(domain), domain, Stationary((80,)))
+    assert time.perf_counter() - start < 5.0
+    exact = level_state(3.0 * (run.final.points[:, 0] - 0.03) ** 2, 5.0 / 80, 0.0, [(0.5, 0.05)])
+    assert np.max(np.abs(values(run) / exact - 1.0)) < 1e-11
+    assert np.max(column(run, "residual")) < 1e-12
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_fast_diffusion_with_attraction_has_the_branches_of_the_equation_for_the_mean(strength):
+    """W = s x²/2 of total mass one adds s x²/2 − s a x with the mean a, of which the state must have that mean."""
+    domain, start, wells = line(-2.5, 2.5), time.perf_counter(), lambda x: x**4 / 4 - x**2 / 2 + strength * x**2 / 2
+    run = solved({"v": WELLS, "w": Pairs(strength=strength), "p": Power(0.5, 0.1)}, bump(domain, 0.3), domain, Stationary((40,), starts=6))
+    assert time.perf_counter() - start < 20.0
+    assert run.status is Status.DONE
+    x = run.final.points[:, 0]
+    assert np.max(column(run, "residual")) < 1e-12
+    assert sorted(column(run, "stable")) == [0.0, 1.0, 1.0]
+    for rho, eigenvalue in zip(column(run, "density"), column(run, "eigenvalue"), strict=True):
+        centre = float(x @ rho) * 5.0 / 40
+        exact = level_state(wells(x) - strength * centre * x, 5.0 / 40, 0.0, [(0.5, 0.1)])
+        assert np.max(np.abs(rho / exact - 1.0)) < 1e-9
+        slope = rho**1.5 / 0.05 * 5.0 / 40  # −dρ/dφ at a fixed level, times the volume
+        variance = slope @ x**2 - (slope @ x) ** 2 / np.sum(slope)
+        assert eigenvalue == pytest.approx(1.0 - strength * variance, abs=1e-9)
+
+
 # --- what can go wrong ------------------------------------------------------------------------------------------------------
 
 
@@ -440,6 +524,33 @@ def test_what_does_not_converge_is_a_status(monkeypatch):
     assert not run.measures
 
 
+@pytest.mark.parametrize("local", [{"t": Entropy(0.2)}, {"p": Power(2.0, 0.2)}, {"p": Power(0.5, 0.1)}])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_density_that_is_not_stationary_is_never_a_converged_one(monkeypatch, local, strength):
+    """Whatever the search believes: the chemical potential decides."""
+    from mfpde.solvers.stationary.local import Local
+
+    answer = Local.answer
+
+    def wrong(self, phi):
+        response = answer(self, phi)
+        return replace(response, rho=self.scaled(response.rho * (1.0 + 1e-6 * np.cos(np.arange(phi.size)))))
+
+    monkeypatch.setattr(Local, "answer", wrong)
+    energy = EnergySum({"v": WELLS, "w": Pairs(strength=strength), **local})
+    run = Stationary((40,), starts=2).solve(Problem(energy, line(), bump(line(), 0.3), (1.0,)))
+    assert run.status is Status.NOT_CONVERGED
+    assert "error of" in run.message
+
+
+@pytest.mark.parametrize("power", [Power(2.0), Power(0.5)])
+def test_a_level_that_is_not_found_is_a_status(monkeypatch, power):
+    monkeypatch.setattr("mfpde.solvers.stationary.local._MOST", 3)
+    energy = EnergySum({"v": WELLS, "p": power})
+    run = Stationary((40,)).solve(Problem(energy, line(), bump(line(), 0.3), (1.0,)))
+    assert run.status is Status.NOT_CONVERGED
+
+
 def test_starts_that_fail_are_named_and_do_not_hide_the_others(monkeypatch):
     from mfpde.solvers.stationary import branches
 
@@ -447,7 +558,7 @@ def test_starts_that_fail_are_named_and_do_not_hide_the_others(monkeypatch):
 
     def failing(system, rho, tolerance):
         found = search(system, rho, tolerance)
-        return found if float(rho[0]) < 1e-3 else branches.Found(found.point, False)
+        return found if float(rho[0]) < 1e-3 else branches.Found(found.point, False, 1.0)
 
     monkeypatch.setattr(branches, "find", failing)
     run = Stationary((64,)).solve(desai_zwanzig(0.2, centre=0.3))
@@ -519,6 +630,42 @@ def test_branches_are_stored_and_read_back(tmp_path: Path):
     assert back.tables.keys() == run.tables.keys()
     assert all(np.array_equal(back.tables[name], run.tables[name]) for name in run.tables)
     assert column(back, "density").shape == (len(column(back, "energy")), 64)
+
+
+@pytest.mark.parametrize("damage", ["unlisted", "unlisted columns", "missing", "missing column", "short"])
+def test_branches_that_do_not_fit_their_list_are_refused(damage: str, tmp_path: Path):
+    path = tmp_path / "a.h5"
+    write_run(path, Stationary((32,), starts=2).solve(desai_zwanzig(0.2, centre=0.3)), line())
+    with h5py.File(path, "r+") as file:
+        if damage.startswith("unlisted"):
+            file.attrs["tables"] = json.dumps([] if damage == "unlisted" else ["branches/energy", "branches/density"])
+        elif damage == "short":
+            del file["branches/mean"]
+            file["branches/mean"] = np.zeros((7, 1))
+        else:
+            del file["branches" if damage == "missing" else "branches/mean"]
+    with pytest.raises(ResultError, match=r"a\.h5: not a whole mfpde result \(.*branches"):
+        read_run(path)
+
+
+def test_the_certificate_begins_with_the_energy_and_dissipation_of_the_start():
+    """A Gaussian of variance v in x²/2 with temperature 1: E = v/2 − ½ log(2πe v), and the dissipation is v (1 − 1/v)²."""
+    domain, variance = line(-8.0, 8.0), 0.5
+    run = solved({"well": potential(lambda p: 0.5 * p[:, 0] ** 2), "noise": Entropy(1.0)}, bump(domain), domain, Stationary((512,)))
+    steps = run.certificate
+    assert steps["energy"][0] == pytest.approx(0.5 * variance - 0.5 * np.log(2.0 * np.pi * np.e * variance), abs=1e-4)
+    assert steps["dissipation"][0] == pytest.approx(variance * (1.0 - 1.0 / variance) ** 2, rel=2e-3)
+    assert steps["energy"][1] == pytest.approx(0.5 - 0.5 * np.log(2.0 * np.pi * np.e), abs=1e-4)
+    assert abs(steps["dissipation"][1]) < 1e-12
+    assert np.isfinite(steps.rows).all()
+    assert steps.energy_rise() < 0.0
+
+
+def test_the_certificate_of_atoms_in_a_fast_diffusion_is_finite():
+    domain = line()
+    atoms = Particles.equal(np.array([[-1.0], [1.0]]))
+    run = solved({"wells": WELLS, "fast": Power(0.5, 1.0)}, atoms, domain, Stationary((64,), starts=2))
+    assert np.isfinite(run.certificate.rows).all()
 
 
 def test_the_command_prints_stores_and_draws_the_branches(tmp_path: Path, capsys):

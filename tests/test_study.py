@@ -38,10 +38,10 @@ from mfpde.figures import draw_refinement
 from mfpde.figures.refinement import make_refinement_figure
 from mfpde.run import Certificate, Run, StepFailed
 from mfpde.solvers.finite_volume.solver import FiniteVolumeFlow
-from mfpde.study import RefinementStudy, fitted_order, pairwise_orders, refinement_study
+from mfpde.study import Order, RefinementStudy, fitted_order, pairwise_orders, refinement_study
 from mfpde.study.references import ExactDensity, coarsened
 from mfpde.study.refinement import NORMS, Expectation, Level, cell_widths, measure_refinement, refining
-from mfpde.study.text import refinement_text
+from mfpde.study.text import order_text, refinement_text
 
 WIDTHS = 1.0 / np.array([8.0, 16.0, 32.0, 64.0, 128.0])
 
@@ -443,7 +443,8 @@ def test_a_study_writes_its_runs_tables_and_figure(case: Path, tmp_path: Path) -
     assert lines[6] == "  refinement of fv against the exact density at t = 0.5 (loss = entropy)"
     assert lines[7].split() == ["cells", "h", "steps", "seconds", "L1", "order", "L2", "order", "W2", "order", "loss", "gap", "order"]
     assert [line.split()[0] for line in lines[8:12]] == ["8", "16", "32", "64"]
-    assert lines[12].startswith("    L1: order 2.0")
+    assert lines[12].startswith("    L1: order ")
+    assert float(lines[12].split()[2].rstrip(",")) == pytest.approx(2.0, abs=0.02)
     assert "95 % interval" in lines[12]
     assert lines[-1] == f"  figures: study-refinement (svg, png) in {out}/"
 
@@ -568,6 +569,58 @@ def test_changed_grids_keep_the_runs_that_are_the_same(case: Path, tmp_path: Pat
     assert "complete already" not in changed.out
 
 
+def test_a_run_of_a_study_that_cannot_be_read_is_made_again(case: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    quick = ("--output", out, "--no-figures", "--set", "study.cells=[8, 16]")
+    assert call("study", case, *quick).code == 0
+    with h5py.File(out / "study" / "fv-n8.h5", "r+") as file:
+        file.attrs["format"] = 1
+    answer = call("study", case, *quick, "--resume")
+    assert (answer.code, answer.err) == (0, "")
+    assert "  fv-n8: the stored run cannot be read (" in answer.out
+    assert "is of format 1, made by an older mfpde; run the case again); starting anew" in answer.out
+    assert "fv-n16: complete already" in answer.out
+
+
+@pytest.mark.parametrize("name", ["study.json", "study.csv", "study.h5", "study-refinement.png", "study/fv-n16.h5"])
+def test_a_folder_where_a_study_writes_a_file_is_named_before_any_work(name: str, case: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / name).mkdir(parents=True)
+    before = written(out)
+    answer = call("study", case, "--output", out)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"mfpde: {out / name}: is a folder, so the file cannot be written there")
+    assert written(out) == before
+
+
+@pytest.mark.parametrize("name", ["out", "out/study"])
+def test_a_file_where_a_study_needs_a_folder_is_named_before_any_work(name: str, case: Path, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    answer = call("study", case, "--output", tmp_path / "out")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"mfpde: {tmp_path / name}: is not a folder, so nothing can be written to ")
+
+
+def test_an_exact_solution_that_is_reproduced_meets_every_order(case: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    still = ("initial.density=1 + 0*x", "study.exact=1 + 0*x", "study.expected={l1 = 2.0, l2 = 2.0, w2 = 2.0, loss = 2.0}")
+    answer = call("study", case, "--output", out, "--format", "svg", "--set", *still)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.count("exact to round-off (largest error ") == 4
+    assert answer.out.count("; expected 2 ± 0.15: yes") == 4
+    assert [result["exact_to_round_off"] for result in facts(out)["results"]] == [True] * 4
+    assert facts(out)["missed"] == []
+    away = call("study", case, "--output", out, "--no-figures", "--set", "study.expected={l1 = 3.0}")
+    assert away.code == 3, "an error that is not round-off has an order"
+
+
+def test_what_has_no_order_says_how_many_errors_it_takes() -> None:
+    assert order_text(Order(*[math.nan] * 4, 1, math.nan)) == "no order (1 error above the floor; two give an order, three an interval)"
+    slow = fitted_order([0.5, 0.25], [1.0, 0.9], 0.125)
+    assert order_text(slow) == "no order (the 2 errors above the floor fall too slowly or too fast for any)"
+
+
 def test_a_missed_order_gives_exit_code_3(case: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     answer = call("study", case, "--output", out, "--no-figures", "--set", "study.expected={l1 = 3.0, l2 = 2.0}", "study.allowance=0.2")
@@ -682,6 +735,22 @@ WRONG = {
     "half a cell": ("study.cells=[8, 16.5]", "study.cells[1]: must be an integer, got 16.5"),
     "no cells": ("study.cells=[[8], [0]]", "study.cells[1][0]: must be at least 1, got 0"),
     "too many cells": ("study.cells=[8, 100000000]", "study.cells[1]: must be at most 10000000, got 100000000"),
+    "a step beyond all times": (
+        ("study.steps=[2.0, 0.5, 0.25, 0.125]"),
+        "study.steps[0]: steps end at the saved times, so none up to t = 1 is longer than 0.5; must be at most that, got 2",
+    ),
+    "a step beyond the first time of the study": (
+        ("time.save=[0.1, 1.0]", "study.times=[0.1]", "study.steps=[0.2, 0.1, 0.05, 0.025]"),
+        "study.steps[0]: steps end at the saved times, so none up to t = 0.1 is longer than 0.1; must be at most that, got 0.2",
+    ),
+    "steps that grow": (
+        ("study.cells=[8, 16]", "study.steps=[0.01, 0.02]"),
+        "study.steps: the step must not grow from [8] to [16] cells",
+    ),
+    "a list for the study": ("study=[{}]", "study: must be a table, got [{}]"),
+    "a number for the study": ("study=3", "study: must be a table, got 3"),
+    "no norms": ("study.norms=[]", "study.norms: must not be empty, got []"),
+    "an empty exact density": ('study.exact=""', 'study.exact: must not be empty, got ""'),
     "unequal lists": ("study.tolerances=[1e-8]", "study: needs as many cells (4) as tolerances (1)"),
     "grids that do not divide": (
         ("study.reference=finest", "study.cells=[8, 12, 32]"),
@@ -732,7 +801,7 @@ def test_wrong_input_is_answered_in_one_line(name: str, command: str, case: Path
     [
         (HEAT[HEAT.index("[study]") :], "", "has no table [study], which says what to study, e.g. [study] with kind"),
         ("cells = [8, 16, 32, 64]\n", "", "study: needs `cells`, `steps` or both"),
-        ('kind = "refinement"\n', "", "study: the key `kind` is missing"),
+        ('kind = "refinement"\n', "", "study: the key `kind` is missing; accepted: refinement"),
         ('exact = "1 ', 'reference = "exact"\n# "1 ', 'got "exact", but the key `exact`, the expression of the exact density, is missing'),
         ("[domain.x]", "[domain.t]", "an axis is called t, which means the time in an exact density; rename the axis"),
     ],

@@ -164,6 +164,7 @@ UNKNOWN_KEYS = {
     "unknown key of the grid": wrong("cells", "cels", "solver[0].cels", 'mean "cells"?', at="cels"),
     "unknown key of the particles": wrong("count", "cuont", "solver[1].cuont", 'mean "count"?', at="cuont"),
     "unknown key of the comparison": wrong("reference", "refrence", "compare.refrence", 'mean "reference"?', at="refrence"),
+    "number for a study": wrong(COMPARE, "[compare]\n[[study]]\n", "study: must be a table, got [{}]", at="[[study]]"),
     "key of another kind": wrong("cells", "count = 3\ncells", "solver[0].count", "unknown key", at="count = 3"),
 }
 
@@ -193,6 +194,8 @@ UNKNOWN_WORDS = {
     ),
     "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, potential, entropy"),
     "solver without kind": wrong('kind = "particles"\n', "", "solver[1]", "`kind`", "finite_volume, particles"),
+    "study without kind": wrong(COMPARE, "[study]\ncells = [8]\n", "study: the key `kind` is missing; accepted: refinement", at="[study]"),
+    "network with an unnamed activation": wrong('activation = "tanh"\n', "", "`activation` is missing; accepted: tanh, erf"),
     "inputs without law": wrong('law = "normal", ', "", "energy[0].inputs", "`law`", "normal, uniform, circle, samples", at="inputs"),
 }
 
@@ -241,7 +244,18 @@ NUMBERS = {
     "negative cells": wrong("[32]", "[-3]", "solver[0].cells[0]", "1", "got -3", at="cells"),
     "broken cells": wrong("[32]", "[3.5]", "solver[0].cells[0]", "integer", "3.5", at="cells"),
     "cells without brackets": wrong("[32]", "32", "solver[0].cells", "list", "32", at="cells"),
-    "no cells": wrong("[32]", "[]", "solver[0].cells", "[]", at="cells"),
+    "no cells": wrong("[32]", "[]", "solver[0].cells: must not be empty, got []", at="cells"),
+    "an empty potential": wrong(POTENTIAL, 'density = ""', 'energy[1].density: must not be empty, got ""', at='density = ""'),
+    "number for a solver": Wrong(
+        ((BASE[BASE.index("[[solver]]") :], ""), ('title = "base"', 'title = "base"\nsolver = [3]')),
+        ("solver[0]: must be a table, got 3",),
+        "solver = [3]",
+    ),
+    "too few cells of a disk": Wrong(
+        ((AXIS, '[domain.disk]\naxes = ["a", "b"]\nradius = 1.0\n'), (INITIAL, 'density = "1"'), ("[32]", "[1, 1]")),
+        ("solver[0].cells: needs at least 1 radius and",),
+        "cells",
+    ),
     "cells for two axes": wrong("[32]", "[32, 32]", "solver[0].cells", "1 axes", "theta", "[32, 32]", at="cells"),
     "cells for four axes": wrong("[32]", "[2, 2, 2, 2]", "solver[0].cells", "[2, 2, 2, 2]", at="cells"),
     "too many cells along an axis": wrong("[32]", "[50000000]", "solver[0].cells[0]", "10000000", "50000000", at="cells"),
@@ -258,7 +272,7 @@ NUMBERS = {
     "tolerance zero": wrong("count", "tolerance = 0.0\ncount", "solver[1].tolerance", at="tolerance"),
     "tolerance too large": wrong("cells", "tolerance = 1.0\ncells", "solver[0].tolerance", "0.01", "1.0", at="tolerance"),
     "step zero": wrong("count", "step = 0.0\ncount", "solver[1].step", "0.0", at="step"),
-    "title too long": wrong('"base"', '"' + 501 * "a" + '"', "title", "500", at="title"),
+    "title too long": wrong('"base"', '"' + 501 * "a" + '"', "title: must have at most 500 characters", at="title"),
 }
 
 NAMES = {
@@ -278,6 +292,7 @@ NAMES = {
     "too many axes": wrong(AXIS, axes(17), "domain", "16"),
     "label with a path": wrong('label = "fv"', 'label = "../fv"', "solver[0].label", '"../fv"', "letters, digits", at="label"),
     "label that is empty": wrong('label = "fv"', 'label = ""', "solver[0].label", "letters, digits", at="label"),
+    "label of the table of a study": wrong('label = "fv"', 'label = "Study"', "solver[0].label", "`mfpde study`", at="label"),
     "solver label twice": wrong('kind = "particles"', 'kind = "particles"\nlabel = "FV"', "solver[1]", '"FV"', "taken", "solver 0"),
     "energy label twice": wrong('kind = "potential"', 'kind = "potential"\nlabel = "two_layer"', "energy[1].label", "taken", at="label"),
     "neither solver labelled": wrong(
@@ -658,8 +673,18 @@ def test_a_wrong_time_between_checkpoints_is_refused(seconds: str, tmp_path: Pat
 def test_an_output_that_is_a_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "case.toml"
     path.write_text(BASE)
-    assert str(path) in refusal("run", path, "--output", path, written=True)
+    for place in (path, path / "below"):
+        assert refusal("run", path, "--output", place).startswith(f"{path}: is not a folder, so nothing can be written to {place}")
     assert path.read_text() == BASE
+
+
+@pytest.mark.parametrize("name", ["fv.h5", "particles.h5", "comparison.json", "density.png"])
+def test_a_folder_where_a_file_is_to_be_written_is_named_before_any_work(name: str, tmp_path: Path) -> None:
+    path, out = tmp_path / "case.toml", tmp_path / "out"
+    path.write_text(BASE)
+    (out / name).mkdir(parents=True)
+    assert refusal("run", path, "--output", out).startswith(f"{out / name}: is a folder, so the file cannot be written there")
+    assert list(out.iterdir()) == [out / name]
 
 
 # --- result files -----------------------------------------------------------------------------------------------------
@@ -721,7 +746,8 @@ def no_attribute(name: str) -> Damage:
 def dataset(name: str, value: Any = None) -> Damage:
     def damage(path: Path) -> None:
         with h5py.File(path, "r+") as file:
-            del file[name]
+            if name in file:
+                del file[name]
             if value is not None:
                 file[name] = value
 
@@ -848,6 +874,10 @@ def test_a_damaged_result_is_named_in_one_line(source: str, damage: Damage, comm
 
 IMPOSSIBLE: dict[str, tuple[str, Damage, tuple[str, ...]]] = {
     "format of the future": ("fv.h5", attribute("format", 99), ("info", "compare")),
+    "steps without a balance": ("fv.h5", dataset("steps/balance"), ("info", "compare")),
+    "no list of tables": ("fv.h5", no_attribute("tables"), ("info",)),
+    "tables that are not there": ("fv.h5", attribute("tables", '["branches/energy"]'), ("info", "compare")),
+    "tables that are not listed": ("fv.h5", dataset("branches/energy", np.zeros(2)), ("info", "compare")),
     "axis without a name": ("fv.h5", attribute("domain", axis(name=3)), ("info", "plot")),
     "times that are nan": ("fv.h5", dataset("time", np.array([0.0, np.nan])), ("info", "plot", "compare")),
     "times out of order": ("fv.h5", dataset("time", np.array([0.1, 0.0])), ("info", "compare")),
@@ -871,6 +901,16 @@ def test_a_result_with_impossible_values_is_named_in_one_line(
     shutil.copyfile(runs / source, path)
     damage(path)
     assert refusal_of_run(command, path, runs / "fv.h5").startswith(f"{path}: ")
+
+
+def test_a_result_of_an_older_format_is_to_be_made_again(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.h5"
+    for damage in (attribute("format", 1), no_attribute("format")):
+        shutil.copyfile(runs / "fv.h5", path)
+        damage(path)
+        for command in COMMANDS:
+            message = refusal_of_run(command, path, runs / "fv.h5")
+            assert message == f"{path}: is of format 1, made by an older mfpde; run the case again"
 
 
 def test_a_result_cut_at_any_length_is_refused(runs: Path, tmp_path: Path) -> None:

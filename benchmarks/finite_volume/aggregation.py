@@ -118,5 +118,5 @@ def main(quick: bool, output: Path) -> None:
     ]
     points = measure(settings, 2, 1.0)
     wanted = {NUMPY: 100.0, ADAPTIVE: 100.0}
-    show(compare(points, ERROR, wanted, 10 if quick else 20, 5.0))
+    show(compare(points, ERROR, wanted, 4 if quick else 10, 4.0))
     draw(points, ERROR, "Aggregation–diffusion on a line: time against error", output / "work_precision_aggregation.png")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gaussian
 import numpy as np
-from precision import OURS, Line, Setting, cheapest, compare, draw, measure, show
+from precision import OURS, Line, Setting, compare, draw, measure, show
 from scipy.integrate import odeint
 from timing import interleave, seconds, timed
 
@@ -104,13 +104,14 @@ def main(quick: bool, output: Path) -> None:
     settings += [lsoda(n, t) for n in grids for t in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
     settings += [setting for n in ((704,) if quick else (352, 704)) for setting in peers(n)]
     points = measure(settings, 3 if quick else 5, 0.5)
-    lines = compare(points, ERROR, {LSODA: 5.0, PEER: 500.0}, 100 if quick else 300, 2.0)
-    best, peer = cheapest(points, OURS, ERROR), cheapest(points, PEER, ERROR)
-    if best is not None:
-        lines.append(Line(WHOLE, best.words, best.error, interleave({"": whole(best.words)}, 50)[""]))
-    if peer is not None:
-        again = whole_peer(int(peer.words.split()[0]))
+    lines = compare(points, ERROR, {LSODA: 5.0, PEER: 500.0}, 20 if quick else 50, 2.0)
+    found = {line.name: line for line in lines}
+    if OURS in found:
+        best = found[OURS]
+        lines.append(Line(WHOLE, best.words, best.error, interleave({"": whole(best.words)}, 20)[""]))
+    if PEER in found:
+        again = whole_peer(int(found[PEER].words.split()[0]))
         print(f"py-pde's first solve() takes {seconds(timed(again))}, most of it to compile")
-        lines.append(Line(WHOLE_PEER, "after the first call", peer.error, interleave({"": again}, 50, 2.0)[""]))
+        lines.append(Line(WHOLE_PEER, "after the first call", found[PEER].error, interleave({"": again}, 20, 2.0)[""]))
     show(lines)
     draw(points, ERROR, "Ornstein–Uhlenbeck on a line: time against error", output / "work_precision_line.png")

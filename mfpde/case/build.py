@@ -54,6 +54,7 @@ def build_problem(case: CaseFile) -> Problem:
         initial = _initial(case.table.initial, domain)
         _check_solvers(case.table, domain)
         energy = EnergySum(_terms(case, domain))
+        _check_kernels(case.table, energy, domain)
         return Problem(energy, domain, initial, _times(case.table.time))
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
@@ -221,6 +222,19 @@ def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, dom
         raise CaseError(key, "the key `count` is missing: the initial measure is a density, so atoms are drawn from it")
     if atoms is not None and count not in (0, len(atoms)):
         raise CaseError((*key, "count"), f"got {count}; leave it out: the {len(atoms)} initial atoms are the particles")
+
+
+def _check_kernels(table: schema.CaseTable, energy: EnergySum, domain: Domain) -> None:
+    """Raises CaseError where a solver's cells are hopeless for the kernel of an interaction."""
+    kernels = [term for term in energy.terms.values() if isinstance(term, Interaction)]
+    for number, solver in enumerate(table.solver):
+        if isinstance(solver, schema.ParticleSolver):
+            continue
+        for term in kernels:
+            try:
+                term.resolution(domain.grid(tuple(solver.cells)))
+            except ValueError as error:
+                raise CaseError(("solver", number, "cells"), str(error)) from error
 
 
 def check_cells(cells: list[int], domain: Domain, key: Key) -> None:

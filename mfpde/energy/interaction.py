@@ -100,13 +100,17 @@ class Interaction:
             raise ValueError("the kernel of an interaction was made for another domain than the grid's")
         return GridInteraction(self._operator(grid), grid, self._noted[grid])
 
+    def resolution(self, grid: Grid) -> str:
+        """A remark where the cells hardly resolve the kernel, else empty. Raises ValueError where it varies too fast for them."""
+        exact = self.kernel.quadratic is not None or (self.kernel.exponential is not None and type(grid) is Grid)
+        return "" if exact else resolution_note(self.kernel, cell_sides(grid))
+
     def _operator(self, grid: Grid) -> Operator:
         """The operator of the last grid is kept: its weights may cost a quadrature."""
         if grid not in self._prepared:
             self._prepared.clear()
             self._noted.clear()
-            exact = self.kernel.quadratic is not None or (self.kernel.exponential is not None and type(grid) is Grid)
-            self._noted[grid] = "" if exact else resolution_note(self.kernel, cell_sides(grid))
+            self._noted[grid] = self.resolution(grid)
             self._prepared[grid] = self._fastest(grid)
         return self._prepared[grid]
 

@@ -79,7 +79,7 @@ def _slope(x: FloatArray, y: FloatArray) -> float:
 
 
 def _fit_corrected(h: FloatArray, y: FloatArray, reference: float) -> Order:
-    """Gauss–Newton in p, from the slope of the line; the constant is eliminated. Nan where the iteration leaves (0, 60)."""
+    """Gauss–Newton in p, from the slope of the line; the constant is eliminated. Nan where it leaves (0, 60) or does not settle."""
     ratio = np.log(h / reference)
     p = min(max(_slope(np.log(h), y), 0.1), 0.5 * _LARGEST_ORDER)
     for _ in range(_ITERATIONS):
@@ -90,6 +90,8 @@ def _fit_corrected(h: FloatArray, y: FloatArray, reference: float) -> Order:
             return Order(math.nan, math.nan, math.nan, math.nan, len(h), math.nan, reference)
         if abs(change) <= 1e-15 * p:
             break
+    if abs(change) > 1e-9 * p:
+        return Order(math.nan, math.nan, math.nan, math.nan, len(h), math.nan, reference)
     return _order(_shape(p, ratio) + p * math.log(reference), y, p, ratio / -np.expm1(-p * ratio), reference)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.energy.base import GridEnergy
+from mfpde.energy.internal import VACUUM, GridPower
 from mfpde.solvers.stationary.coupling import Coupling
 from mfpde.solvers.stationary.local import Local, Response
 
@@ -21,6 +22,7 @@ _DENSITY_ERROR = 1e-4
 _HEATINGS = 12
 _HEAT = 8.0
 _COLDEST = 1e-7
+_FAINTEST = 1e-290
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,32 +47,37 @@ class System:
             xi += self.local.temperature * np.log(np.maximum(rho, 1e-300))
         return xi
 
+    @property
+    def faintest(self) -> float:
+        """The density above which the terms tell ξ + T log ρ: powers with m < 1 are cut off in a vacuum."""
+        return VACUUM if any(m < 1.0 for m, _ in self.local.powers) else _FAINTEST
+
     def residual(self, rho: FloatArray) -> float:
-        """Largest variation of ξ + T log ρ over the cells of a slice with ρ > 1e-290; without entropy also what an empty cell lies
-        below them."""
-        total = self.chemical_potential(rho)
-        held = np.where(rho > 1e-290, rho, 0.0)
-        spread = self.local.spread(total, held > 0.0)
-        if self.local.temperature > 0.0:
+        """Largest variation of ξ + T log ρ over the cells of a slice with ρ > ``faintest``; with powers also what an empty cell lies below
+        them."""
+        total, held = self.chemical_potential(rho), rho > self.faintest
+        spread = self.local.spread(total, held)
+        if not self.local.powers:
             return spread
-        parts, here = total[self.local.order], held[self.local.order] > 0.0
+        parts, here = total[self.local.order], held[self.local.order]
         level = np.max(parts, axis=1, initial=-np.inf, where=here)
         gaps = np.where(here | ~np.any(here, axis=1, keepdims=True), 0.0, level[:, None] - parts)
         return max(spread, float(np.max(gaps)))
 
     def allowed(self, rho: FloatArray, tolerance: float) -> float:
-        """The largest residual of a converged state: ``tolerance`` times the variation of ξ, or what round-off in its terms leaves."""
-        temperature, xi, size = self.local.temperature, np.zeros_like(rho), 0.0
-        held = rho > 1e-290
+        """The largest residual of a converged state: ``tolerance`` times the variation of ξ without powers, or what round-off leaves."""
+        temperature, phi, size = self.local.temperature, np.zeros_like(rho), self.local.spread(self.linear)
+        held = rho > self.faintest
         for term in self.terms:
             part = np.zeros_like(rho)
             term.add_drift(rho, part)
             size += float(np.max(np.abs(part), initial=0.0, where=held))
-            xi += part
+            if not isinstance(term, GridPower):
+                phi += part
         round_off = _ROUND_OFF * size
         if temperature > 0.0:
             round_off = min(round_off, _DENSITY_ERROR * temperature)
-        return max(tolerance * max(self.local.spread(xi, held), temperature), round_off)
+        return max(tolerance * max(self.local.spread(phi, held), temperature), round_off)
 
     def found(self, point: "Point", solved: bool, tolerance: float) -> "Found":
         """A search's end: converged only if its equation is solved and the chemical potential of ρ is constant by the terms themselves."""
