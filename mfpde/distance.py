@@ -37,9 +37,9 @@ class _Quantiles:
         middle = 0.5 * (start + end)
         place = np.clip(np.searchsorted(self.levels, middle, side="right") - 1, 0, len(self.left) - 1)
         width = self.levels[place + 1] - self.levels[place]
-        slope = np.where(width > 0.0, (self.right[place] - self.left[place]) / np.where(width > 0.0, width, 1.0), 0.0)
-        base = self.left[place]
-        return base + slope * (start - self.levels[place]), base + slope * (end - self.levels[place])
+        base, rise = self.left[place], self.right[place] - self.left[place]
+        first, last = (np.divide(u - self.levels[place], width, out=np.zeros_like(width), where=width > 0.0) for u in (start, end))
+        return base + rise * first, base + rise * last
 
 
 def wasserstein(first: Measure, second: Measure, domain: Domain, order: int = 2, support: int = SUPPORT) -> Distance:

@@ -41,6 +41,14 @@ def test_first_order_distance_counts_crossings():
     assert wasserstein(Density(Grid(domain, (1,)), np.ones(1)), atoms([0.5]), domain, order=1).value == pytest.approx(0.25, rel=1e-13)
 
 
+@pytest.mark.parametrize("tiny", [1e-300, 1e-309, 1e-315, 5e-324])
+def test_cells_with_next_to_no_mass_do_not_count(tiny):
+    domain = line(0.0, 1.0)
+    grid = Grid(domain, (4,))
+    found = wasserstein(Density(grid, np.array([tiny, 2.0, 2.0, 0.0])), Density(grid, np.array([0.0, tiny, 2.0, 2.0])), domain)
+    assert found.value == pytest.approx(0.25, rel=1e-13)
+
+
 @given(points, points)
 @settings(deadline=None, max_examples=50)
 def test_atoms_on_the_line_agree_with_pot(one, two):
