@@ -99,8 +99,8 @@ def whole_peer(cells: int) -> Callable[[], object]:
 
 def main(quick: bool, output: Path) -> None:
     print(f"\n1. Ornstein–Uhlenbeck on a line, T = 0.2, time 1, L1 error {ERROR:g} against the exact Gaussian")
-    grids = (128, 192, 256, 320, 352, 384, 448, 512, 768)
-    settings = [ours(n, t) for n in grids for t in (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7)]
+    grids = (128, 192, 256, 320, 336, 352, 384, 448, 512, 768)
+    settings = [ours(n, t) for n in grids for t in (1e-3, 3e-4, 1e-4, 5e-5, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7)]
     settings += [lsoda(n, t) for n in grids for t in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
     settings += [setting for n in ((704,) if quick else (352, 704)) for setting in peers(n)]
     points = measure(settings, 3 if quick else 5, 0.5)

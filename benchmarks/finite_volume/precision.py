@@ -1,15 +1,18 @@
 """Work and precision: the settings of each method, the fastest that reaches an error, the table of ratios and the figure."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from timing import Times, interleave, seconds, timed, verdict
 
 from mfpde.figures.style import DASHES, start_figure, use_style
 
-OURS, _CANDIDATES = "mfpde", 3
+OURS, _CANDIDATES, _FEW = "mfpde", 3, 200.0
 _LINES = (("#0072B2", "o"), ("#D55E00", "s"), ("#000000", "^"), ("#009E73", "D"), ("#CC79A7", "v"), ("#E69F00", "P"))
 
 
@@ -108,9 +111,11 @@ def draw(points: Sequence[Point], error: float, title: str, path: Path) -> None:
     with use_style():
         figure = start_figure(title, 3.6)
         axes = figure.add_subplot()
+        best: list[Point] = []
         for k, method in enumerate(dict.fromkeys(point.method for point in points)):
             colour, marker = _LINES[k % len(_LINES)]
             shown = front([point for point in points if point.method == method])
+            best += shown
             style = {"color": colour, "linestyle": DASHES[k % len(DASHES)], "linewidth": 1.1}
             axes.plot([p.error for p in shown], [p.time for p in shown], label=method, marker=marker, markersize=4.5, **style)
             guessed = [p for p in shown if p.extrapolated]
@@ -118,9 +123,24 @@ def draw(points: Sequence[Point], error: float, title: str, path: Path) -> None:
             axes.plot([p.error for p in guessed], [p.time for p in guessed], **hollow)
         axes.axvline(error, color="0.6", linewidth=0.7, zorder=0)
         axes.set(xscale="log", yscale="log", xlabel="L¹ error", ylabel="time (s)")
+        _set_ticks(axes.xaxis, [p.error for p in best])
+        _set_ticks(axes.yaxis, [p.time for p in best])
         axes.grid(which="major", color="0.9", linewidth=0.5)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         save(figure, path)
+
+
+def _set_ticks(axis: Axis, values: Sequence[float]) -> None:
+    """Powers of ten, with 2 and 5 between where few of them fit."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if max(values) < _FEW * min(values) else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(_label))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _label(value: float, _: int) -> str:
+    exponent = math.floor(math.log10(value) + 1e-9)
+    factor = round(value / 10.0**exponent)
+    return rf"$10^{{{exponent}}}$" if factor == 1 else rf"${factor}\times10^{{{exponent}}}$"
 
 
 def save(figure: Figure, path: Path) -> None:
