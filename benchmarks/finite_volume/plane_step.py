@@ -10,7 +10,7 @@ from mfpde import Axis, DensityFunction, Domain, EnergySum, FiniteVolume, Proble
 from mfpde.energy import Potential, Power
 from mfpde.solvers.finite_volume import Explicit
 
-CELLS, WANTED = 1024, 4.0
+CELLS, WANTED, _BEYOND_CACHE = 1024, 4.0, 1 << 24
 STAGES = (("rho, V", "rho1"), ("rho, rho1, V", "rho2"), ("rho, rho2, V", "new rho"))
 
 
@@ -49,27 +49,22 @@ def moved() -> int:
 def main(quick: bool, output: Path) -> None:
     print(f"\n5. explicit SSPRK3 step on {CELLS}² cells, porous medium m = 2 and quadratic potential")
     size = 8 * CELLS**2 * moved()
-    steps = Steps()
-    arrays = {name: np.ones((3, count)) for name, count in (("beyond cache", 1 << 24), ("3 arrays of this size", CELLS**2))}
+    steps, (a, b, c) = Steps(), np.ones((3, _BEYOND_CACHE))
     most = numba.config.NUMBA_NUM_THREADS
     print(f"{'':26}{'median':>10}{'least':>10}{'median/floor':>14}{'least/floor':>13}")
     for threads in sorted({1, most}):
         numba.set_num_threads(threads)
-        calls = {name: (lambda v=values: triad(*v, 3.0)) for name, values in arrays.items()}
-        interleave({**calls, "step": steps.step}, 3)
-        taken = interleave({**calls, "step": steps.step, "record": steps.record}, 20 if quick else 60)
-        _show(threads, taken, {name: 3 * values[0].nbytes for name, values in arrays.items()}, size, threads == most)
+        calls = {"triad": lambda: triad(a, b, c, 3.0), "step": steps.step, "record": steps.record}
+        interleave(calls, 3)
+        _show(threads, interleave(calls, 20 if quick else 60), 3 * a.nbytes, size, threads == most)
 
 
-def _show(threads: int, taken: dict[str, Times], bytes_of: dict[str, int], size: int, judged: bool) -> None:
-    words = f"{threads} thread{'s' * (threads > 1)}"
-    for name, count in bytes_of.items():
-        speed, best = count / taken[name].median, count / taken[name].least
-        step = taken["step"]
-        median, least = step.median * speed / size, step.least * best / size
-        floors = f"{seconds(size / speed)} (at best {seconds(size / best)})"
-        print(f"{words}, triad {name}: {speed / 1e9:.1f} GB/s (at best {best / 1e9:.1f}), floor {floors}")
-        asked = f"   wanted {WANTED:g}: {verdict(median <= WANTED)}" if judged and name == "beyond cache" else ""
-        print(f"{'  accepted step':26}{seconds(step.median):>10}{seconds(step.least):>10}{median:14.2f}{least:13.2f}{asked}")
-    record = taken["record"]
+def _show(threads: int, taken: dict[str, Times], triad_bytes: int, size: int, judged: bool) -> None:
+    speed, best = triad_bytes / taken["triad"].median, triad_bytes / taken["triad"].least
+    step, record = taken["step"], taken["record"]
+    median, least = step.median * speed / size, step.least * best / size
+    floors = f"{seconds(size / speed)} (at best {seconds(size / best)})"
+    print(f"{threads} thread{'s' * (threads > 1)}, triad {speed / 1e9:.1f} GB/s (at best {best / 1e9:.1f}), floor {floors}")
+    asked = f"   wanted {WANTED:g}: {verdict(median <= WANTED)}" if judged else ""
+    print(f"{'  accepted step':26}{seconds(step.median):>10}{seconds(step.least):>10}{median:14.2f}{least:13.2f}{asked}")
     print(f"{'  its certificate besides':26}{seconds(record.median):>10}{seconds(record.least):>10}")
