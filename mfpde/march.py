@@ -62,6 +62,15 @@ class Timeless(Protocol):
         """What was found besides the density, as columns "group/name"."""
 
 
+@runtime_checkable
+class Leaping(Protocol):
+    """A flow that can make many steps at a time."""
+
+    def leap(self, state: Any, until: float) -> tuple[Any, Sequence[Sequence[float]]]:
+        """The state after some steps, at most at time ``until``, and the rows of their records; no rows where ``advance`` has to make
+        the next step. Short enough for signals and checkpoints to wait for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """What is kept at a saved time."""
@@ -77,8 +86,8 @@ class Recorder(Protocol):
     def resume(self) -> tuple[dict[str, Any], int] | None:
         """Field values of the last checkpoint's state and the number of frames kept before it; None to start afresh."""
 
-    def step(self, record: StepRecord) -> None:
-        """Keep the certificate of a step."""
+    def steps(self, rows: Sequence[Sequence[float]]) -> None:
+        """Keep the certificates of some steps, each as the row of its ``StepRecord``."""
 
     def frame(self, frame: Frame) -> None:
         """Keep a saved time."""
@@ -103,16 +112,16 @@ class Memory:
     """A recorder that keeps everything in memory and makes no checkpoints."""
 
     frames: list[Frame] = field(default_factory=list)
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    rows: list[Sequence[float]] = field(default_factory=list)
     due: bool = False
 
     def resume(self) -> None:
         """Nothing to resume from."""
         return
 
-    def step(self, record: StepRecord) -> None:
-        """Keep the certificate of a step."""
-        self.rows.append(record.row())
+    def steps(self, rows: Sequence[Sequence[float]]) -> None:
+        """Keep the certificates of some steps."""
+        self.rows.extend(rows)
 
     def frame(self, frame: Frame) -> None:
         """Keep a saved time."""
@@ -154,11 +163,12 @@ def march(
     """
     if isinstance(flow, Timeless):
         save_at = flow.save_at(save_at)
+    leap = flow.leap if isinstance(flow, Leaping) else None
     with interruption() if stopped is None else nullcontext(stopped) as stopped:
         found = recorder.resume()
         state = flow.start() if found is None else flow.restore(found[0])
         if found is None:
-            recorder.step(flow.record(state))
+            recorder.steps([flow.record(state).row()])
         done, steps = (0 if found is None else found[1]), 0
         status, message = Status.DONE, ""
         try:
@@ -166,9 +176,12 @@ def march(
                 while state.time < target and not stopped:
                     if recorder.due:
                         recorder.checkpoint(state_values(state))
-                    state = flow.advance(state, target)
-                    steps += 1
-                    recorder.step(flow.record(state))
+                    state, rows = leap(state, target) if leap is not None else (state, [])
+                    if not len(rows):
+                        state = flow.advance(state, target)
+                        rows = [flow.record(state).row()]
+                    steps += len(rows)
+                    recorder.steps(rows)
                     if progress is not None:
                         progress.at(state.time, steps)
                 if state.time >= target:

@@ -109,7 +109,7 @@ def main(quick: bool, output: Path) -> None:
     print(f"numpy with {CHECK} cells: L1 {gaps}")
 
     grids = (160, 192, 240, 256, 320, 384, 480) if quick else (160, 192, 240, 256, 320, 384, 480, 640)
-    settings = [ours(n, t, False, judge) for n in grids for t in (1e-4, 3e-5, 2e-5, 1e-5, 3e-6)]
+    settings = [ours(n, t, False, judge) for n in grids for t in (3e-4, 2e-4, 1e-4, 6e-5, 3e-5, 1e-5)]
     settings += [ours(n, 1e-4, True, judge) for n in grids]
     schemes = {n: Plain(n) for n in grids}
     settings += [Setting(NUMPY, f"{n} cells", schemes[n].march, judge) for n in grids]

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 from timing import Times, interleave, seconds, timed, verdict
 
 from mfpde.figures.style import DASHES, start_figure, use_style
 
-OURS, _CANDIDATES, _FEW = "mfpde", 3, 200.0
+OURS, _CANDIDATES = "mfpde", 3
+_FACTORS = (range(1, 10), (1, 2, 3, 5), (1, 2, 5), (1, 3))
 _LINES = (("#0072B2", "o"), ("#D55E00", "s"), ("#000000", "^"), ("#009E73", "D"), ("#CC79A7", "v"), ("#E69F00", "P"))
 
 
@@ -131,16 +133,31 @@ def draw(points: Sequence[Point], error: float, title: str, path: Path) -> None:
 
 
 def _set_ticks(axis: Axis, values: Sequence[float]) -> None:
-    """Powers of ten, with 2 and 5 between where few of them fit."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if max(values) < _FEW * min(values) else (1.0,)))
+    """Labels at some multiples of powers of ten, as many as do not run into each other."""
+    axis.set_major_locator(FixedLocator(_ticks(min(values), max(values))))
     axis.set_major_formatter(FuncFormatter(_label))
+    axis.set_minor_locator(LogLocator(subs=range(2, 10)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """As many ticks as there are with a seventh of the axis between them; the ends themselves where there are not two."""
+    first, last = math.log10(low), math.log10(high)
+    margin = 0.05 * (last - first)
+    powers = range(math.floor(first - margin), math.ceil(last + margin) + 1)
+    choices = [[n + math.log10(k) for n in powers for k in factors] for factors in _FACTORS]
+    choices += [[float(n) for n in powers if n % step == 0] for step in (1, 2, 5, 10, 20, 50)]
+    for places in choices:
+        inside = [place for place in places if first - margin <= place <= last + margin]
+        if len(inside) > 1 and min(b - a for a, b in pairwise(inside)) >= (last - first) / 7.0:
+            return [10.0**place for place in inside]
+    return [low, high]
 
 
 def _label(value: float, _: int) -> str:
     exponent = math.floor(math.log10(value) + 1e-9)
-    factor = round(value / 10.0**exponent)
-    return rf"$10^{{{exponent}}}$" if factor == 1 else rf"${factor}\times10^{{{exponent}}}$"
+    factor = f"{value / 10.0**exponent:.2g}"
+    return rf"$10^{{{exponent}}}$" if factor == "1" else rf"${factor}\times10^{{{exponent}}}$"
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -41,6 +41,11 @@ class ExponentialRecursion:
         self._far = form.height * h * math.sinh(t) / t if t < 300.0 else 0.0
         self._near = form.height * h * -math.expm1(-t) / t
 
+    @property
+    def weights(self) -> tuple[float, float, float, float]:
+        """(decay, far, near, constant): K_ij = far decay^{|i−j|} + constant, with near instead of far at i = j."""
+        return self._decay, self._far, self._near, self._constant
+
     def apply(self, rho: FloatArray, out: FloatArray) -> None:
         """Add Kρ."""
         add_exponential(rho, self._decay, self._far, self._near, out)

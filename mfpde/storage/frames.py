@@ -1,6 +1,7 @@
 """Frames, step rows and measures as they lie in the file of a part and in a result."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import h5py
@@ -22,7 +23,7 @@ class Chunk:
     rows: FloatArray
 
     @staticmethod
-    def of(frames: list[Frame], rows: list[tuple[float, ...]]) -> "Chunk":
+    def of(frames: list[Frame], rows: Sequence[Sequence[float]]) -> "Chunk":
         """From the rows of the single steps."""
         return Chunk(frames, np.array(rows, dtype=float).reshape(-1, len(STEP_FIELDS)))
 

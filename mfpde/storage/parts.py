@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from mfpde import __version__
 from mfpde.arrays import FloatArray
 from mfpde.domain import Domain
 from mfpde.march import Frame
-from mfpde.run import Status, StepRecord
+from mfpde.run import Status
 from mfpde.storage.files import ResultError, file_digest, guarded, publish
 from mfpde.storage.frames import Chunk, read_chunk, write_chunk
 from mfpde.storage.label import Label
@@ -43,7 +43,7 @@ class PartsRecorder:
     resuming: bool = False
     seconds: float = CHECKPOINT_SECONDS
     frames: list[Frame] = field(default_factory=list)
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    rows: list[Sequence[float]] = field(default_factory=list)
     _lock: BinaryIO | None = None
     _parts: int = 0
     _digest: str = ""
@@ -89,9 +89,9 @@ class PartsRecorder:
         self._check_parts()
         return arrays | header["scalars"], self._kept
 
-    def step(self, record: StepRecord) -> None:
-        """Keep the certificate of a step."""
-        self.rows.append(record.row())
+    def steps(self, rows: Sequence[Sequence[float]]) -> None:
+        """Keep the certificates of some steps."""
+        self.rows.extend(rows)
 
     def frame(self, frame: Frame) -> None:
         """Keep a saved time."""

@@ -11,6 +11,7 @@ from mfpde.energy.internal import TINY, VACUUM, GridEntropy, GridPower
 from mfpde.energy.potential import GridPotential
 from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
 from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, Lines, ScharfetterGummel
+from mfpde.solvers.finite_volume.line import Line
 from mfpde.solvers.finite_volume.plane import Plane
 from mfpde.solvers.kernels.transport import combine, embedded_gap
 
@@ -82,8 +83,9 @@ class Model:
         self.upwound_entropy = 0.0 if self.flux.carries_entropy else self.temperature
         self.xi = np.empty(grid.size)
         self._scratch, self._rate = np.empty((2, grid.size))
-        self._wall = _wall_cells(grid)
+        self._wall = grid.cutoff_cells
         self._plane = Plane.fitting(grid, list(self.terms.values()), self.flux)
+        self.line = Line.fitting(grid, list(self.terms.values()), self.flux, self._wall)
 
     def _chosen_flux(self, start: FloatArray) -> tuple[Flux, str]:
         """Without entropy limited upwinding; with it Scharfetter–Gummel where it is of second order on usual grids; and the reason.
@@ -102,8 +104,12 @@ class Model:
                 if rho is start or isinstance(term, GridQuadratic):
                     term.add_drift(rho, xi)
             peclet = max(peclet, *(self._mean_drop(xi, seen, lines) for lines in self.lines), 0.0)
-        reason = f" (the drift over 1/{_REFERENCE_CELLS} of the domain may reach {peclet:.2g} T)"
-        return (LimitedUpwind() if peclet > _MOST_PECLET else ScharfetterGummel(self.temperature)), reason
+        drifting = peclet > _MOST_PECLET
+        leading = "the drift may outweigh diffusion" if drifting else "diffusion outweighs the drift"
+        limit = f"{'above' if drifting else 'within'} {_MOST_PECLET:g}"
+        ratio = f"drift to diffusion over 1/{_REFERENCE_CELLS} of the domain is up to {peclet:.2g}, {limit}"
+        reason = f" (chosen because {leading}: {ratio}; the key `flux` sets another)"
+        return (LimitedUpwind() if drifting else ScharfetterGummel(self.temperature)), reason
 
     def _mean_drop(self, xi: FloatArray, seen: FloatArray, lines: Lines) -> float:
         """|Δξ| over 1/128 of the domain in units of the temperature, averaged over the faces with the weights ``seen``."""
@@ -127,15 +133,15 @@ class Model:
         return self.mass(self._scratch)
 
     def wall_mass(self, rho: FloatArray) -> float:
-        """Mass in the cells at walls."""
+        """Mass in the cells at walls that are not part of the model."""
         if not self._wall.size:
             return 0.0
         return float(np.sum(rho[self._wall] * (self.weight if self.weight.size == 1 else self.weight[self._wall])))
 
     def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
-        """Fill the rate and, where there is no pass for planes, ``xi``."""
-        if self._plane is not None:
-            return self._plane.evaluate(rho, rate)
+        """Fill the rate and, where there is no compiled pass for all of it, ``xi``."""
+        if (fast := self._plane or self.line) is not None:
+            return fast.evaluate(rho, rate)
         self.xi[:] = 0.0
         energy, magnitude = 0.0, 0.0
         for term in self.terms.values():
@@ -170,7 +176,7 @@ class Model:
 
     def round_off(self, rho: FloatArray, magnitude: float) -> float:
         """What round-off in the last evaluated ``rho`` may do to the energy: the terms' sizes, ∫|ξ|ρ and T∫ρ, in units of the last bit."""
-        if self._plane is not None:
+        if self._plane or self.line:
             return magnitude
         np.abs(self.xi, out=self.xi)
         np.multiply(self.xi, rho, out=self.xi)
@@ -195,15 +201,3 @@ class Model:
         if self.upwound_entropy > 0.0:
             xi += self.upwound_entropy * np.log(bounded)
             curvature += self.upwound_entropy / bounded
-
-
-def _wall_cells(grid: Grid) -> np.ndarray:
-    """Flat indices of the cells that touch a wall across a moving axis."""
-    touching = np.zeros(grid.cells, dtype=bool)
-    for axis in grid.moving:
-        if not grid.periodic(axis):
-            ends = grid.metric(axis).area[[0, -1]]
-            for end, area in zip((0, -1), ends, strict=True):
-                if area > 0.0:
-                    np.moveaxis(touching, axis, 0)[end] = True
-    return np.flatnonzero(touching)

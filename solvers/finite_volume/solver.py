@@ -1,5 +1,6 @@
 """The finite-volume flow: accepted steps with their certificates, whatever the flux and the stepper."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,12 @@ from mfpde.energy.internal import Power
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
 from mfpde.problem import Problem
-from mfpde.run import WARNING, Run, Status, StepFailed, StepRecord
+from mfpde.run import STEP_FIELDS, WALL_ADVICE, WARNING, Run, Status, StepFailed, StepRecord
 from mfpde.solvers.finite_volume.evaluation import Evaluation
 from mfpde.solvers.finite_volume.flux import Flux
 from mfpde.solvers.finite_volume.model import Model
-from mfpde.solvers.finite_volume.stepper import Attempt, Explicit, Implicit, Stepper
+from mfpde.solvers.finite_volume.stepper import Attempt, Explicit, Implicit, Stepper, newton_precision
+from mfpde.solvers.kernels.line.march import SCALAR_FIELDS
 
 _SAFETY = 0.9
 _ENERGY_ROUND_OFF = 2e-14
@@ -123,7 +125,7 @@ class FiniteVolumeFlow:
         if self._wall_mass - self._wall_start <= _WALL_SHARE:
             return ()
         shares = f"{self._wall_mass:.2%} of the mass lies in the cells at walls, {self._wall_start:.2%} did at the start"
-        return (f"{WARNING}{shares}; unless walls are part of the model, widen the domain until this no longer changes the result",)
+        return (f"{WARNING}{shares}; {WALL_ADVICE}",)
 
     def _replaced_note(self) -> tuple[str, ...]:
         return (f"{self._replaced} steps of order one stood in where the energy would have risen",) if self._replaced else ()
@@ -154,8 +156,7 @@ class FiniteVolumeFlow:
     def record(self, state: FiniteVolumeState) -> StepRecord:
         """The certificate of the step that led here."""
         mass = self.model.mass(state.rho)
-        self._replaced, self._wall_start = state.replaced, state.wall_start
-        self._wall_mass = self.model.wall_mass(state.rho) / mass
+        self._remember(state, self.model.wall_mass(state.rho) / mass)
         return StepRecord(
             time=state.time,
             dt=state.dt,
@@ -197,6 +198,27 @@ class FiniteVolumeFlow:
             wanted = dt * min(max(growth, 0.1), 0.8) if growth < 1.25 else dt
         state.replaced += safe
         return self._accepted(state, tried, now, dt, left, wanted, until)
+
+    def leap(self, state: FiniteVolumeState, until: float) -> tuple[FiniteVolumeState, Sequence[Sequence[float]]]:
+        """Steps in compiled loops, where there are any for this flow; they make the same choices as ``advance``, which makes the
+        steps that are refused."""
+        line = self.model.line
+        if line is None or self.step or not isinstance(self.stepper, Implicit):
+            return state, []
+        state.next_dt = self._first_guess(state) if state.next_dt == np.inf else state.next_dt
+        scalars = np.array([getattr(state, name) for name in SCALAR_FIELDS])
+        tolerance = self.integrator.tolerance
+        rows = line.march(state.rho, state.rate, scalars, until, tolerance, newton_precision(tolerance, False))
+        for name, value in zip(SCALAR_FIELDS, scalars.tolist(), strict=True):
+            setattr(state, name, value)
+        state.iterations = int(state.iterations)
+        if len(rows):
+            self._remember(state, float(rows[-1, STEP_FIELDS.index("wall")]))
+        return state, rows.tolist()
+
+    def _remember(self, state: FiniteVolumeState, wall: float) -> None:
+        """What the notes need."""
+        self._replaced, self._wall_start, self._wall_mass = state.replaced, state.wall_start, wall
 
     def _require(self, wanted: float, time: float, until: float) -> None:
         """Raise StepFailed for steps that would never arrive; implicit ones grow fast, so theirs may begin much shorter."""

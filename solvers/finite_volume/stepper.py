@@ -157,7 +157,10 @@ class LineIntegrator:
         sweep.iterations = 0
         euler = safe or self.order == 1
         if isinstance(sweep, LinearSweep):
-            found, error = (sweep.first_order if euler else sweep.second_order)(rho, rate, dt, self.parts.fixed)
+            if euler:
+                found, error = sweep.first_order(rho, rate, dt, self.parts.fixed)
+            else:
+                found, error = sweep.second_order(rho, rate, dt, self.parts.fixed, np.isfinite(self.tolerance))
         else:
             sweep.precision = newton_precision(self.tolerance, safe)
             coupling = couple(self.parts, self._factors, rho if euler else None)

@@ -9,6 +9,10 @@ from mfpde.run import Status, StepFailed
 from mfpde.solvers.finite_volume.flux import Flux, Linearised, Lines, ScharfetterGummel
 from mfpde.solvers.finite_volume.model import Model, Parts
 from mfpde.solvers.kernels.implicit import (
+    ERROR,
+    GAMMA,
+    GUESS,
+    RATIO,
     extrapolated_target,
     factor_bands,
     solve_bands,
@@ -20,11 +24,6 @@ from mfpde.solvers.kernels.linear import conserve_lines, project_lines, stage_er
 _MOST_ITERATIONS = 25
 _UPDATE = 1e-11
 _ROUND_OFF = 1e-8
-GAMMA = 1.0 - 0.5 * np.sqrt(2.0)
-RATIO = (1.0 - 2.0 * GAMMA) / GAMMA
-_GUESS = (1.0 - GAMMA) / GAMMA
-ERROR = ((1.0 - GAMMA) * GAMMA**2 + GAMMA * ((1.0 - GAMMA) * GAMMA + GAMMA) - 1.0 / 6.0) / GAMMA
-"""The weight of the divided difference of the slopes at 0, γ and 1 that gives the method's local error for linear problems."""
 _FLOOR = 1e-20
 _SMOOTHING = (1.0, 0.1, 1e-2, 1e-3)
 
@@ -177,7 +176,7 @@ class Sweep:
         target = np.empty_like(rho)
         extrapolated_target(see(rho), see(first), RATIO, lines.metric.volume, lines.periodic, see(target))
         guess = np.empty_like(rho)
-        extrapolated_target(see(rho), see(first), _GUESS, lines.metric.volume, lines.periodic, see(guess))
+        extrapolated_target(see(rho), see(first), GUESS, lines.metric.volume, lines.periodic, see(guess))
         second = self.solve(target, GAMMA * dt, guess, frozen, coupling)
         error = np.empty_like(rho)
         stage_error(rho, np.negative(rate), first, target, second, dt, GAMMA, ERROR, error)

@@ -12,6 +12,14 @@ from mfpde.arrays import FloatArray
 from mfpde.solvers.kernels.compile import kernel
 from mfpde.solvers.kernels.transport import bernoulli
 
+GAMMA = 1.0 - 0.5 * math.sqrt(2.0)
+"""The L-stable two-stage SDIRK method of order two [Alexander 1977]: its diagonal, and below it the extrapolation of the first stage to
+the second one's start and to a guess of the second stage."""
+RATIO = (1.0 - 2.0 * GAMMA) / GAMMA
+GUESS = (1.0 - GAMMA) / GAMMA
+ERROR = ((1.0 - GAMMA) * GAMMA**2 + GAMMA * ((1.0 - GAMMA) * GAMMA + GAMMA) - 1.0 / 6.0) / GAMMA
+"""The weight of the divided difference of the slopes at 0, γ and 1 that gives the method's local error for linear problems."""
+
 
 @kernel
 def scharfetter_gummel_coefficients(xi: FloatArray, temperature: float, periodic: bool, forth: FloatArray, back: FloatArray) -> None:

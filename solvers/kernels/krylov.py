@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.compile import kernel
+from mfpde.compile import sum_kernel
 
 
-@kernel
+@sum_kernel
 def extend(basis: FloatArray, step: int, triangle: FloatArray, turns: FloatArray, right: FloatArray) -> float:
     """Orthogonalise row ``step + 1`` of ``basis`` (most + 1, size) against those before and add its column to the triangular system.
 
@@ -46,7 +46,7 @@ def extend(basis: FloatArray, step: int, triangle: FloatArray, turns: FloatArray
     return left
 
 
-@kernel
+@sum_kernel
 def combine_basis(basis: FloatArray, steps: int, triangle: FloatArray, right: FloatArray, out: FloatArray) -> None:
     """The solution from ``steps`` columns: back substitution and the sum over the basis."""
     shares = right[:steps].copy()

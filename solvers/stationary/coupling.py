@@ -71,8 +71,12 @@ class LowRank:
     @property
     def description(self) -> str:
         """For people."""
-        concave = int(np.sum(self.signs < 0.0))
-        return f"interaction of rank {len(self.rows)}" + (f", {concave} concave" if concave else "")
+        if not len(self.rows):
+            return "a formula of the potential, as nothing couples distant points"
+        unknowns = "1 unknown, the moment of the density that couples distant points"
+        if len(self.rows) > 1:
+            unknowns = f"{len(self.rows)} unknowns, the moments of the density that couple distant points"
+        return f"Newton's method in {unknowns}{_several(self.convex)}"
 
     def moments(self, rho: FloatArray) -> FloatArray:
         """F(volume ∘ ρ), (r,)."""
@@ -120,6 +124,11 @@ class LowRank:
         return np.asarray((rows @ (self.weight * rho)) @ rows)
 
 
+def _several(convex: bool) -> str:
+    """What to know of energies that may have several stationary states."""
+    return "" if convex else "; there may be several states, so it begins from several densities (the key `starts`)"
+
+
 Apply = Callable[[FloatArray, FloatArray], None]
 
 
@@ -131,7 +140,11 @@ class MatrixFree:
     apply_concave: Apply
     convex: bool
     weight: FloatArray
-    description: str = "interaction through products"
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        return f"Newton's method for the density in all cells{_several(self.convex)}"
 
     def moments(self, rho: FloatArray) -> FloatArray:
         """ρ itself."""

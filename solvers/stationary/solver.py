@@ -11,7 +11,7 @@ from mfpde.arrays import FloatArray
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
 from mfpde.problem import Problem
-from mfpde.run import Run, Status, StepFailed, StepRecord
+from mfpde.run import WALL_ADVICE, WARNING, Run, Status, StepFailed, StepRecord
 from mfpde.solvers.stationary.branches import Branch, explore, prepare_landscape
 from mfpde.solvers.stationary.starts import fineness, starts
 
@@ -157,21 +157,16 @@ class StationaryFlow:
         """What makes the stored state depend on the grid or the domain."""
         lines, moving = [], ~self.grid.domain.frozen
         if np.any((branch.deviation < _NARROW * fineness(self.grid)) & moving) and min(self.grid.cells) > 1:
-            lines.append("warning: the stored state is hardly wider than a cell, so that it depends on the grid; use more cells")
+            lines.append(f"{WARNING}the stored state is hardly wider than a cell, so that it depends on the grid; use more cells")
         wall = self._wall_share(branch.rho)
         if wall > _WALL_SHARE:
-            lines.append(f"warning: {wall:.2%} of the mass lies in the cells at walls; unless walls are meant, widen the domain")
+            lines.append(f"{WARNING}{wall:.2%} of the mass lies in the cells at walls; {WALL_ADVICE}")
         return lines
 
     def _wall_share(self, rho: FloatArray) -> float:
-        """The share of the mass in cells at walls."""
-        held = np.zeros(self.grid.cells, dtype=bool)
-        for axis in self.grid.moving:
-            for end, area in zip((0, -1), self.grid.metric(axis).area[[0, -1]], strict=True):
-                if area > 0.0 and not self.grid.periodic(axis):
-                    np.moveaxis(held, axis, 0)[end] = True
+        """The share of the mass in cells at walls that are not part of the model."""
         weight = self.landscape.system.local.weight
-        return float(np.sum((weight * rho)[held.ravel()]) / (weight @ rho))
+        return float(np.sum((weight * rho)[self.grid.cutoff_cells]) / (weight @ rho))
 
     def _publish(self, state: StationaryState) -> None:
         """The notes and tables of a state."""

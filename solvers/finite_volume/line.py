@@ -1,0 +1,81 @@
+"""Flows on one line between walls, evaluated and marched by compiled loops alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.domain import Grid
+from mfpde.energy.base import GridEnergy
+from mfpde.energy.interaction import GridInteraction
+from mfpde.energy.internal import GridEntropy, GridPower
+from mfpde.energy.low_rank import LowRank
+from mfpde.energy.potential import GridPotential
+from mfpde.energy.recursion import ExponentialRecursion
+from mfpde.run import STEP_FIELDS
+from mfpde.solvers.finite_volume.evaluation import Evaluation
+from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, ScharfetterGummel, Upwind
+from mfpde.solvers.kernels.line import form as kernels
+from mfpde.solvers.kernels.line import march as marching
+
+_FEWEST_CELLS = 3
+_MOST_ROWS = 16
+_WORK = 1 << 17
+_MOST_STEPS = 128
+
+
+class Line:
+    """The compiled form of a flow whose energy is entropy, powers, potentials, and interactions that are exponential or of low rank."""
+
+    def __init__(self, grid: Grid, terms: Sequence[GridEnergy], scheme: int, wall: np.ndarray) -> None:
+        size = grid.size
+        powers = [term for term in terms if isinstance(term, GridPower)]
+        operators = [term.operator for term in terms if isinstance(term, GridInteraction)]
+        exponentials = [operator.weights for operator in operators if isinstance(operator, ExponentialRecursion)]
+        low_rank = [operator for operator in operators if isinstance(operator, LowRank)]
+        touching = np.zeros(size)
+        touching[wall] = 1.0
+        fixed = sum((term.values for term in terms if isinstance(term, GridPotential)), np.zeros(size))
+        temperature = sum(term.temperature for term in terms)
+        linear = scheme == kernels.SCHARFETTER_GUMMEL and not powers and not operators
+        self.form = kernels.Form(
+            fixed=fixed,
+            exponents=np.array([term.exponent for term in powers]),
+            coefficients=np.array([term.coefficient for term in powers]),
+            exponentials=np.array(exponentials).reshape(-1, 4),
+            rows=np.concatenate([np.zeros((0, size)), *(operator.rows for operator in low_rank)]),
+            signs=np.concatenate([np.zeros(0), *(operator.signs for operator in low_rank)]),
+            forth=kernels.bernoullis(np.diff(fixed) / temperature) if linear else np.zeros(0),
+            wall=touching,
+            spacing=float(grid.spacing[0]),
+            temperature=temperature,
+            scheme=scheme,
+        )
+        self._work = np.empty((3, size))
+
+    @staticmethod
+    def fitting(grid: Grid, terms: Sequence[GridEnergy], flux: Flux, wall: np.ndarray) -> "Line | None":
+        """The compiled form of a flow that has one."""
+        plain = type(grid) is Grid and len(grid.cells) == 1 and len(grid.moving) == 1 and not grid.periodic(0)
+        scheme = {ScharfetterGummel: kernels.SCHARFETTER_GUMMEL, Upwind: kernels.UPWIND, LimitedUpwind: kernels.LIMITED}.get(type(flux))
+        if not plain or grid.size < _FEWEST_CELLS or scheme is None or not all(_is_known(term) for term in terms):
+            return None
+        return Line(grid, terms, scheme, wall)
+
+    def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
+        """Fill the rate; the magnitude includes ∫|ξ|ρ and T∫ρ."""
+        energy, outflow, dissipation, round_off = kernels.evaluate(rho, self.form, self._work, rate)
+        return Evaluation(energy, round_off, outflow, dissipation)
+
+    def march(self, rho: FloatArray, rate: FloatArray, scalars: FloatArray, until: float, tolerance: float, precision: float) -> FloatArray:
+        """Make some steps towards ``until``, in place; their records, (steps, fields). See ``mfpde.solvers.kernels.line.march``."""
+        rows = np.empty((max(1, min(_MOST_STEPS, _WORK // rho.size)), len(STEP_FIELDS)))
+        made = marching.march(rho, rate, scalars, self.form, until, tolerance, precision, rows)
+        return rows[:made]
+
+
+def _is_known(term: GridEnergy) -> bool:
+    if not isinstance(term, GridInteraction):
+        return isinstance(term, GridEntropy | GridPower | GridPotential)
+    operator = term.operator
+    return isinstance(operator, ExponentialRecursion) or (isinstance(operator, LowRank) and len(operator.signs) <= _MOST_ROWS)

@@ -1,0 +1,238 @@
+"""Many implicit steps on one line without a return to Python, under the control of ``FiniteVolumeFlow.advance``.
+
+What is unusual (a step that Newton's method does not solve, that would raise the energy or that is too short) ends a march: the caller
+makes that step.
+"""
+
+import math
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.compile import sum_kernel
+from mfpde.solvers.kernels.implicit import ERROR, GAMMA, GUESS, RATIO, extrapolated_target
+from mfpde.solvers.kernels.line.bands import factor_three, solve_five, solve_three
+from mfpde.solvers.kernels.line.form import Form, evaluate, is_coupled, is_linear
+from mfpde.solvers.kernels.line.newton import newton, scale_to
+
+TIME, DT, NEXT_DT, ENERGY, DISSIPATION, OUTFLOW, MAGNITUDE, BALANCE, ITERATIONS, SCALARS = range(10)
+SCALAR_FIELDS = ("time", "dt", "next_dt", "energy", "dissipation", "outflow", "magnitude", "balance", "iterations")
+"""The numbers of a state in the order of the constants above."""
+_WORK = 18
+_BASIS = 31
+_ENERGY_ROUND_OFF = 2e-14
+_ENERGY_FLOOR = 1e-28
+_SHORTEST = 1e-12
+_SAFETY = 0.9
+_MOST_GROWTH = 5.0
+
+
+@sum_kernel
+def fill_operator(form: Form, low: FloatArray, diagonal: FloatArray, up: FloatArray) -> None:
+    """div F(ρ)_i = low_i ρ_{i−1} + diagonal_i ρ_i + up_i ρ_{i+1} where ξ is fixed."""
+    n = low.size
+    low[:] = 0.0
+    diagonal[:] = 0.0
+    up[:] = 0.0
+    for i in range(n - 1):
+        factor = form.temperature / form.spacing**2
+        drop = (form.fixed[i + 1] - form.fixed[i]) / form.temperature
+        forth = form.forth[i]
+        diagonal[i] += factor * forth
+        up[i] -= factor * (forth + drop)
+        low[i + 1] -= factor * forth
+        diagonal[i + 1] += factor * (forth + drop)
+
+
+@sum_kernel
+def distance(values: FloatArray, form: Form) -> float:
+    """∫|values|."""
+    total = 0.0
+    for i in range(values.size):
+        total += abs(values[i])
+    return total * form.spacing
+
+
+@sum_kernel
+def without_mass(error: FloatArray, rho: FloatArray) -> None:
+    """Take from ``error`` what round-off left in its mass, in proportion to ``rho``."""
+    wrong, held = 0.0, 0.0
+    for i in range(rho.size):
+        wrong += error[i]
+        held += rho[i]
+    wrong = wrong / held if held > 0.0 else 0.0
+    for i in range(rho.size):
+        error[i] -= wrong * rho[i]
+
+
+@sum_kernel
+def extrapolate(start: FloatArray, stage: FloatArray, ratio: float, form: Form, out: FloatArray) -> None:
+    """See ``extrapolated_target``."""
+    least = 0.0
+    for i in range(start.size):
+        out[i] = stage[i] + ratio * (stage[i] - start[i])
+        least = min(least, out[i])
+    if least < 0.0:
+        shape = (1, start.size, 1)
+        extrapolated_target(start.reshape(shape), stage.reshape(shape), ratio, np.ones(start.size), False, out.reshape(shape))
+
+
+@sum_kernel
+def estimate(
+    rho: FloatArray, rate: FloatArray, first: FloatArray, target: FloatArray, found: FloatArray, dt: float, form: Form, out: FloatArray
+) -> None:
+    """The error estimate of ``stage_error`` before it is damped."""
+    at_start, at_first, at_end = ERROR / GAMMA, ERROR / (GAMMA * (GAMMA - 1.0)), ERROR / (1.0 - GAMMA)
+    for i in range(rho.size):
+        slopes = at_first * (first[i] - rho[i]) + at_end * (found[i] - target[i])
+        out[i] = slopes / GAMMA + at_start * dt * rate[i]
+    without_mass(out, rho)
+
+
+@sum_kernel
+def linear_step(
+    rho: FloatArray, rate: FloatArray, dt: float, form: Form, work: FloatArray, bands: FloatArray, found: FloatArray
+) -> tuple[float, int]:
+    """A step of SDIRK 2 where steps are linear: ``work`` rows 9 to 11 hold the operator, row 8 the step that ``bands`` were made for."""
+    n = rho.size
+    first, target, error, factors = work[12, :n], work[13, :n], work[14, :n], work[15:18, :n]
+    if work[8, 0] != dt:
+        factor_three(work[9, :n], work[10, :n], work[11, :n], GAMMA * dt, factors)
+        work[8, 0] = dt
+    total = 0.0
+    for i in range(n):
+        total += rho[i]
+        first[i] = rho[i]
+    solve_three(factors, first)
+    scale_to(first, total)
+    extrapolate(rho, first, RATIO, form, target)
+    found[:] = target
+    solve_three(factors, found)
+    scale_to(found, total)
+    estimate(rho, rate, first, target, found, dt, form, error)
+    solve_three(factors, error)
+    without_mass(error, rho)
+    return distance(error, form), 4
+
+
+@sum_kernel
+def improve(rho: FloatArray, form: Form, work: FloatArray, found: FloatArray) -> None:
+    """Take the error that the last linear step estimated, damped once more, from what it found, unless a cell would be emptied.
+
+    For linear problems this makes the step one of order three, and L-stable for the real spectrum of gradient flows.
+    """
+    n = rho.size
+    error = work[14, :n]
+    solve_three(work[15:18, :n], error)
+    without_mass(error, rho)
+    least = math.inf
+    for i in range(n):
+        least = min(least, found[i] - error[i])
+    if least >= 0.0:
+        for i in range(n):
+            found[i] -= error[i]
+
+
+@sum_kernel
+def newton_step(
+    rho: FloatArray,
+    rate: FloatArray,
+    dt: float,
+    precision: float,
+    form: Form,
+    work: FloatArray,
+    bands: FloatArray,
+    basis: FloatArray,
+    found: FloatArray,
+) -> tuple[float, int]:
+    """A step of SDIRK 2 by Newton's method: the L¹ size of its error estimate and the iterations, 0 where it failed.
+
+    ``work`` holds in rows 8 and 9 the last step and where its second stage started, 0 if there was none: the first stage's guess
+    follows the slope that it found.
+    """
+    n = rho.size
+    first, target, error = work[12, :n], work[13, :n], work[14, :n]
+    if work[8, 0] > 0.0:
+        extrapolate(work[9, :n], rho, dt / work[8, 0], form, first)
+    else:
+        first[:] = rho
+    once = newton(rho, GAMMA * dt, first, precision, form, work, bands, basis)
+    if once == 0:
+        return math.inf, 0
+    extrapolate(rho, first, RATIO, form, target)
+    extrapolate(rho, first, GUESS, form, found)
+    again = newton(target, GAMMA * dt, found, precision, form, work, bands, basis)
+    if again == 0:
+        return math.inf, 0
+    estimate(rho, rate, first, target, found, dt, form, error)
+    solve_five(bands, error)
+    without_mass(error, rho)
+    return distance(error, form), once + again
+
+
+@sum_kernel
+def certify(rho: FloatArray, form: Form, scalars: FloatArray, row: FloatArray) -> None:
+    """Fill a row of the step records."""
+    mass, least, wall = 0.0, math.inf, 0.0
+    for i in range(rho.size):
+        mass += rho[i] * form.spacing
+        least = min(least, rho[i])
+        wall += form.wall[i] * rho[i] * form.spacing
+    row[0], row[1], row[2], row[3], row[4] = scalars[TIME], scalars[DT], scalars[ENERGY], mass, least
+    row[5], row[6], row[7], row[8] = scalars[DISSIPATION], scalars[BALANCE], wall / mass, scalars[ITERATIONS]
+
+
+@sum_kernel
+def march(
+    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, tolerance: float, precision: float, rows: FloatArray
+) -> int:
+    """As many steps of SDIRK 2 as ``rows`` (most, 9) has room for; all but it is updated in place. Returns how many were made.
+
+    ``scalars`` (SCALARS,): the state's numbers. Step control is that of ``FiniteVolumeFlow.advance``.
+    """
+    n = rho.size
+    linear = is_linear(form)
+    work, bands = np.zeros((_WORK, n)), np.zeros((n, 5))
+    basis = np.empty((_BASIS if is_coupled(form) else 1, n))
+    found, rate_found = np.empty(n), np.empty(n)
+    if linear:
+        fill_operator(form, work[9], work[10], work[11])
+    made = 0
+    mass = distance(rho, form)
+    while made < rows.shape[0] and scalars[TIME] < until:
+        left, wanted = until - scalars[TIME], scalars[NEXT_DT]
+        allowed = scalars[ENERGY] + _ENERGY_ROUND_OFF * scalars[MAGNITUDE] + _ENERGY_FLOOR
+        growth, dt, iterations = 0.0, 0.0, 0
+        while growth < 1.0:
+            if not wanted > _SHORTEST * min(left, 1.0):
+                return made
+            dt = left if wanted >= left * (1.0 - 1e-12) else (min(wanted, 0.5 * left) if 2.0 * wanted > left else wanted)
+            if linear:
+                error, iterations = linear_step(rho, rate, dt, form, work, bands, found)
+            else:
+                error, iterations = newton_step(rho, rate, dt, precision, form, work, bands, basis, found)
+            if iterations == 0 or not np.isfinite(error):
+                return made
+            growth = (tolerance * mass / max(error, 1e-300)) ** (1.0 / 3.0)
+            if growth < 1.0:
+                wanted = dt * min(max(growth, 0.1), 0.8)
+                scalars[NEXT_DT] = wanted
+        if linear:
+            improve(rho, form, work, found)
+        energy, outflow, dissipation, round_off = evaluate(found, form, work, rate_found)
+        if not (energy <= allowed and np.isfinite(outflow)):
+            return made
+        proposed = dt * min(_SAFETY * growth, _MOST_GROWTH)
+        scalars[BALANCE] = energy - scalars[ENERGY] + 0.5 * dt * (scalars[DISSIPATION] + dissipation)
+        scalars[TIME] = until if dt == left else scalars[TIME] + dt
+        scalars[DT], scalars[ENERGY], scalars[DISSIPATION], scalars[OUTFLOW] = dt, energy, dissipation, outflow
+        scalars[NEXT_DT] = max(proposed, wanted) if dt < wanted else proposed
+        scalars[MAGNITUDE], scalars[ITERATIONS] = max(scalars[MAGNITUDE], round_off), iterations
+        if not linear:
+            work[8, 0] = dt
+            work[9] = work[13]
+        rho[:] = found
+        rate[:] = rate_found
+        certify(rho, form, scalars, rows[made])
+        made += 1
+    return made
