@@ -53,7 +53,8 @@ def peers(cells: int) -> list[Setting]:
     bands = {"method": "LSODA", "lband": 1, "uband": 1, "rtol": 1e-4, "atol": 1e-5}
     steppers = {
         "Euler, adaptive": lambda eq: pde.EulerSolver(eq, adaptive=True, tolerance=1e-4, backend="numba"),
-        "RK45, adaptive": lambda eq: pde.RungeKuttaSolver(eq, adaptive=True, tolerance=1e-3, backend="numba"),
+        "RK45, adaptive to 1e-3": lambda eq: pde.RungeKuttaSolver(eq, adaptive=True, tolerance=1e-3, backend="numba"),
+        "RK45, adaptive to 1e-5": lambda eq: pde.RungeKuttaSolver(eq, adaptive=True, tolerance=1e-5, backend="numba"),
         "LSODA, banded": lambda eq: pde.ScipySolver(eq, backend="numba", **bands),
     }
     return [_peer(start, words, make) for words, make in steppers.items()]
@@ -102,7 +103,7 @@ def main(quick: bool, output: Path) -> None:
     grids = (128, 192, 256, 320, 336, 352, 384, 448, 512, 768)
     settings = [ours(n, t) for n in grids for t in (3e-3, 2e-3, 1e-3, 7e-4, 5e-4, 3e-4, 1e-4, 1e-5, 1e-6)]
     settings += [lsoda(n, t) for n in grids for t in (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)]
-    settings += [setting for n in ((704,) if quick else (352, 704)) for setting in peers(n)]
+    settings += [setting for n in ((704, 768) if quick else (352, 704, 768)) for setting in peers(n)]
     points = measure(settings, 3 if quick else 5, 0.5)
     lines = compare(points, ERROR, {LSODA: 5.0, PEER: 500.0, OWN: 500.0}, 20 if quick else 50, 2.0)
     found = {line.name: line for line in lines}

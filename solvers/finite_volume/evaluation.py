@@ -20,8 +20,8 @@ class Evaluation(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """The evaluation of a stage's density, the least value of the next one and ∫|next − 2 ρ + base|."""
+    """The largest outflow rate of a cell, the least value of the next density and ∫|next − 2 ρ + base|."""
 
-    now: Evaluation
+    outflow: float
     minimum: float
     gap: float

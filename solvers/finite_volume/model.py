@@ -11,6 +11,7 @@ from mfpde.energy.internal import TINY, VACUUM, GridEntropy, GridPower
 from mfpde.energy.potential import GridPotential
 from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
 from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, Lines, ScharfetterGummel
+from mfpde.solvers.finite_volume.frozen import Frozen
 from mfpde.solvers.finite_volume.line import Line
 from mfpde.solvers.finite_volume.plane import Plane
 from mfpde.solvers.kernels.transport import combine, embedded_gap
@@ -85,6 +86,7 @@ class Model:
         self._scratch, self._rate = np.empty((2, grid.size))
         self._wall = grid.cutoff_cells
         self._plane = Plane.fitting(grid, list(self.terms.values()), self.flux)
+        self._frozen = Frozen.fitting(grid, list(self.terms.values()), self.flux)
         self.line = Line.fitting(grid, list(self.terms.values()), self.flux, self._wall)
 
     def _chosen_flux(self, start: FloatArray) -> tuple[Flux, str]:
@@ -119,6 +121,11 @@ class Model:
         return float(np.sum(drop * share)) / total if total > 0.0 else 0.0
 
     @property
+    def compiled(self) -> "Plane | Line | Frozen | None":
+        """The fastest evaluations of this flow, where its form allows any."""
+        return self._plane or self.line or self._frozen
+
+    @property
     def diffusive(self) -> bool:
         """Whether the energy has an internal part, so that explicit steps shrink like h²."""
         return self.temperature > 0.0 or any(isinstance(term, GridPower) for term in self.terms.values())
@@ -140,7 +147,7 @@ class Model:
 
     def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
         """Fill the rate and, where there is no compiled pass for all of it, ``xi``."""
-        if (fast := self._plane or self.line) is not None:
+        if (fast := self.compiled) is not None:
             return fast.evaluate(rho, rate)
         self.xi[:] = 0.0
         energy, magnitude = 0.0, 0.0
@@ -153,13 +160,17 @@ class Model:
             self._add_logarithm(rho, self.xi)
         return Evaluation(energy, magnitude, *self.fill_rate(rho, self.xi, rate))
 
+    def forward(self, rho: FloatArray, dt: float, rate: FloatArray, out: FloatArray) -> float:
+        """out = ρ + dt rate; returns its minimum, NaN if any value is."""
+        return self._plane.forward(rho, dt, rate, out) if self._plane is not None else combine(rho, 0.0, rho, dt, rate, out)
+
     def stage(self, base: FloatArray, share: float, rho: FloatArray, dt: float, out: FloatArray) -> Stage:
         """out = base + share (ρ − base) + dt rate(ρ)."""
         if self._plane is not None:
             return self._plane.stage(base, share, rho, dt, out)
         now = self.evaluate(rho, self._rate)
         least = combine(base, share, rho, dt, self._rate, out)
-        return Stage(now, least, embedded_gap(base, rho, out, self.weight))
+        return Stage(now.outflow, least, embedded_gap(base, rho, out, self.weight))
 
     def fill_rate(self, rho: FloatArray, xi: FloatArray, rate: FloatArray) -> tuple[float, float]:
         """rate = −div F over all moving axes; returns (sum over the axes of the outflow rates, ∫ρ|∇δE/δρ|²)."""
@@ -176,7 +187,7 @@ class Model:
 
     def round_off(self, rho: FloatArray, magnitude: float) -> float:
         """What round-off in the last evaluated ``rho`` may do to the energy: the terms' sizes, ∫|ξ|ρ and T∫ρ, in units of the last bit."""
-        if self._plane or self.line:
+        if self.compiled:
             return magnitude
         np.abs(self.xi, out=self.xi)
         np.multiply(self.xi, rho, out=self.xi)

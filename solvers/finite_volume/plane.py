@@ -26,6 +26,7 @@ class Plane:
         self._fixed = np.ascontiguousarray(sum(fixed, np.zeros(grid.size)).reshape(grid.cells))
         self._exponents = np.array([term.exponent for term in powers])
         self._coefficients = np.array([term.coefficient for term in powers])
+        self._least = np.empty(-(-grid.size // kernels.CHUNK))
         self._statistics = np.empty((-(-grid.cells[0] // kernels.BLOCK), kernels.STATISTICS))
 
     @staticmethod
@@ -39,19 +40,28 @@ class Plane:
 
     def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
         """Fill the rate; the magnitude includes ∫|ξ|ρ."""
-        return self.stage(rho, -1.0, rho, 1.0, rate).now
+        outflow = self._pass(rho, -1.0, rho, 1.0, rate)
+        linear, power, slope = (self._sum(k) for k in (kernels.FIXED_ENERGY, kernels.POWER_ENERGY, kernels.SLOPE_SIZE))
+        return Evaluation(linear + power, abs(linear) + abs(power) + slope, outflow, self._sum(kernels.DISSIPATION))
+
+    def forward(self, rho: FloatArray, dt: float, rate: FloatArray, out: FloatArray) -> float:
+        """out = ρ + dt rate; returns its minimum, NaN if any value is."""
+        kernels.plane_forward(rho, dt, rate, out, self._least)
+        return float(np.min(self._least))
 
     def stage(self, base: FloatArray, share: float, rho: FloatArray, dt: float, out: FloatArray) -> Stage:
-        """out = base + share (ρ − base) + dt rate(ρ), or the rate itself where ``share`` is negative."""
+        """out = base + share (ρ − base) + dt rate(ρ)."""
+        outflow = self._pass(base, share, rho, dt, out)
+        return Stage(outflow, float(np.min(self._statistics[:, kernels.MINIMUM])), self._sum(kernels.GAP))
+
+    def _pass(self, base: FloatArray, share: float, rho: FloatArray, dt: float, out: FloatArray) -> float:
+        """A stage, or the rate itself where ``share`` is negative; returns the largest outflow rate of a cell."""
         cells, spacing = self.grid.cells, self.grid.spacing
         periodic = self.grid.periodic(0), self.grid.periodic(1)
         seen = (rho.reshape(cells), self._fixed, self._exponents, self._coefficients, float(spacing[0]), float(spacing[1]), *periodic)
         kernels.plane_stage(*seen, self._limited, base.reshape(cells), share, dt, out.reshape(cells), self._statistics)
         found = self._statistics
-        outflow = float(np.max(found[:, kernels.OUTFLOW_0]) + np.max(found[:, kernels.OUTFLOW_1]))
-        linear, power, slope = (self._sum(k) for k in (kernels.FIXED_ENERGY, kernels.POWER_ENERGY, kernels.SLOPE_SIZE))
-        now = Evaluation(linear + power, abs(linear) + abs(power) + slope, outflow, self._sum(kernels.DISSIPATION))
-        return Stage(now, float(np.min(found[:, kernels.MINIMUM])), self._sum(kernels.GAP))
+        return float(np.max(found[:, kernels.OUTFLOW_0]) + np.max(found[:, kernels.OUTFLOW_1]))
 
     def _sum(self, column: int) -> float:
         return float(np.sum(self._statistics[:, column])) * self.grid.cell_volume

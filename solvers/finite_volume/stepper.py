@@ -10,7 +10,6 @@ from mfpde.solvers.finite_volume.coupling import Factors, couple
 from mfpde.solvers.finite_volume.linear import LinearSweep
 from mfpde.solvers.finite_volume.model import Model, Parts
 from mfpde.solvers.finite_volume.split import Split, make_sweep
-from mfpde.solvers.kernels.transport import combine
 
 _SAFETY = 0.9
 
@@ -117,12 +116,12 @@ class ExplicitIntegrator:
     def attempt(self, rho: FloatArray, rate: FloatArray, dt: float, safe: bool) -> Attempt:
         """Fill the stages; refused where a stage would not be positive."""
         one, two, three = self._stages
-        if not combine(rho, 0.0, rho, dt, rate, one) >= 0.0:
+        if not self.model.forward(rho, dt, rate, one) >= 0.0:
             return Attempt(three, 0.5, 0)
         gap = np.inf
         for share, before, after in ((0.25, one, two), (2.0 / 3.0, two, three)):
             made = self.model.stage(rho, share, before, share * dt, after)
-            if made.now.outflow * dt > 1.0 or not made.minimum >= 0.0:
+            if made.outflow * dt > 1.0 or not made.minimum >= 0.0:
                 return Attempt(three, 0.5, 0)
             gap = made.gap
         return Attempt(three, growth(self.tolerance * self.model.mass(rho), gap, 3), 0)

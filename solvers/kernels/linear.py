@@ -7,11 +7,11 @@ M-matrices with column sums one: elimination without pivoting is stable and keep
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.solvers.kernels.compile import kernel
+from mfpde.compile import sum_kernel
 from mfpde.solvers.kernels.transport import bernoulli
 
 
-@kernel
+@sum_kernel
 def fill_operator(
     xi: FloatArray,
     temperature: float,
@@ -42,7 +42,7 @@ def fill_operator(
                 diagonal[o, right, j] += backward * back
 
 
-@kernel
+@sum_kernel
 def apply_operator(low: FloatArray, diagonal: FloatArray, up: FloatArray, rho: FloatArray, out: FloatArray) -> None:
     """out = Aρ."""
     before, cells, after = rho.shape
@@ -53,7 +53,7 @@ def apply_operator(low: FloatArray, diagonal: FloatArray, up: FloatArray, rho: F
                 out[o, i, j] = diagonal[o, i, j] * rho[o, i, j] + low[o, i, j] * rho[o, left, j] + up[o, i, j] * rho[o, right, j]
 
 
-@kernel
+@sum_kernel
 def factor_operator(
     low: FloatArray,
     diagonal: FloatArray,
@@ -91,7 +91,7 @@ def factor_operator(
                 corner[o, j] = 1.0 / (1.0 + dt * (diagonal[o, count, j] - rest))
 
 
-@kernel
+@sum_kernel
 def substitute(lower: FloatArray, inverse: FloatArray, upper: FloatArray, count: int, values: FloatArray) -> None:
     """Forward and back substitution in the first ``count`` cells of every line, in place."""
     before, after = values.shape[0], values.shape[2]
@@ -117,7 +117,7 @@ def substitute(lower: FloatArray, inverse: FloatArray, upper: FloatArray, count:
                     values[o, i, j] = (values[o, i, j] - upper[o, i, j] * values[o, i + 1, j]) * inverse[o, i, j]
 
 
-@kernel
+@sum_kernel
 def solve_operator(
     low: FloatArray,
     up: FloatArray,
@@ -144,46 +144,64 @@ def solve_operator(
                     values[o, i, j] -= column[o, i, j] * end
 
 
-@kernel
+@sum_kernel
+def line_masses(values: FloatArray, o: int, volume: FloatArray, masses: FloatArray) -> None:
+    """The masses (after,) of the lines ``o`` of ``values`` (before, along, after)."""
+    cells, after = values.shape[1:]
+    if after == 1:
+        total = 0.0
+        for i in range(cells):
+            total += values[o, i, 0] * volume[i]
+        masses[0] = total
+        return
+    masses[:] = 0.0
+    for i in range(cells):
+        for j in range(after):
+            masses[j] += values[o, i, j] * volume[i]
+
+
+@sum_kernel
 def conserve_lines(rho: FloatArray, target: FloatArray, volume: FloatArray) -> None:
     """Scale every line of ``rho`` to the mass of ``target``, in place."""
     before, cells, after = rho.shape
     held, wanted = np.empty(after), np.empty(after)
     for o in range(before):
-        held[:] = 0.0
-        wanted[:] = 0.0
-        for i in range(cells):
-            for j in range(after):
-                held[j] += rho[o, i, j] * volume[i]
-                wanted[j] += target[o, i, j] * volume[i]
+        line_masses(rho, o, volume, held)
+        line_masses(target, o, volume, wanted)
         for j in range(after):
             held[j] = wanted[j] / held[j] if held[j] > 0.0 else 1.0
+        if after == 1:
+            ratio = held[0]
+            for i in range(cells):
+                rho[o, i, 0] = max(rho[o, i, 0] * ratio, 0.0)
+            continue
         for i in range(cells):
             for j in range(after):
                 rho[o, i, j] = max(rho[o, i, j] * held[j], 0.0)
 
 
-@kernel
+@sum_kernel
 def project_lines(error: FloatArray, rho: FloatArray, volume: FloatArray) -> None:
     """Take from every line of ``error`` what round-off left in its mass, in proportion to ``rho``: a step changes no line's mass, and the
     inverse of 1 + dt A, which damps all else, would keep it."""
     before, cells, after = rho.shape
     wrong, held = np.empty(after), np.empty(after)
     for o in range(before):
-        wrong[:] = 0.0
-        held[:] = 0.0
-        for i in range(cells):
-            for j in range(after):
-                wrong[j] += error[o, i, j] * volume[i]
-                held[j] += rho[o, i, j] * volume[i]
+        line_masses(error, o, volume, wrong)
+        line_masses(rho, o, volume, held)
         for j in range(after):
             wrong[j] = wrong[j] / held[j] if held[j] > 0.0 else 0.0
+        if after == 1:
+            ratio = wrong[0]
+            for i in range(cells):
+                error[o, i, 0] -= ratio * rho[o, i, 0]
+            continue
         for i in range(cells):
             for j in range(after):
                 error[o, i, j] -= wrong[j] * rho[o, i, j]
 
 
-@kernel
+@sum_kernel
 def stage_error(
     start: FloatArray,
     divergence: FloatArray,

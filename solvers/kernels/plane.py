@@ -14,6 +14,7 @@ from mfpde.compile import kernel, parallel_kernel, prange, vector_kernel
 OUTFLOW_0, OUTFLOW_1, DISSIPATION, MINIMUM, FIXED_ENERGY, POWER_ENERGY, GAP, SLOPE_SIZE = range(8)
 STATISTICS = 8
 BLOCK = 64
+CHUNK = 1 << 14
 
 
 @kernel
@@ -152,7 +153,8 @@ def plane_stage(
     out: FloatArray,
     statistics: FloatArray,
 ) -> None:
-    """One stage out = base + share (ρ − base) + dt rate(ρ) (``share`` < 0: out = rate), with ``statistics`` (blocks, 8) of ρ and out."""
+    """One stage out = base + share (ρ − base) + dt rate(ρ) (``share`` < 0: out = rate), with ``statistics`` (blocks, 8) of ρ and
+    out; its energies are found with the rate only."""
     rows, columns = rho.shape
     inverse_0, inverse_1 = 1.0 / spacing_0, 1.0 / spacing_1
     slope = 0.5 if limited else 0.0
@@ -218,10 +220,11 @@ def plane_stage(
                     along[columns] = last[0]
                     dissipation += last[0] * last[1]
                     fast_1 = max(fast_1, abs(last[1]))
-                energies = row_energy(rho[i], fixed[i], exponents, coefficients, xi_here)
-                linear += energies[0]
-                power += energies[1]
-                size += energies[2]
+                if share < 0.0:
+                    energies = row_energy(rho[i], fixed[i], exponents, coefficients, xi_here)
+                    linear += energies[0]
+                    power += energies[1]
+                    size += energies[2]
                 made = update_row(base[i], share, rho[i], dt, inverse_0, flux_before, flux_after, inverse_1, along, out[i])
                 least = min(least, made[0])
                 gap += made[1]
@@ -231,6 +234,20 @@ def plane_stage(
         statistics[block, DISSIPATION], statistics[block, MINIMUM] = dissipation, least
         statistics[block, FIXED_ENERGY], statistics[block, POWER_ENERGY] = linear, power
         statistics[block, GAP], statistics[block, SLOPE_SIZE] = gap, size
+
+
+@parallel_kernel
+def plane_forward(rho: FloatArray, dt: float, rate: FloatArray, out: FloatArray, least: FloatArray) -> None:
+    """out = ρ + dt rate, flat, with the minimum of every chunk, NaN if any value is."""
+    for chunk in prange(least.size):
+        start, end = chunk * CHUNK, min((chunk + 1) * CHUNK, rho.size)
+        lowest, total = math.inf, 0.0
+        for i in range(start, end):
+            value = rho[i] + dt * rate[i]
+            out[i] = value
+            total += 0.0 * value
+            lowest = value if value < lowest else lowest
+        least[chunk] = lowest + total
 
 
 @kernel

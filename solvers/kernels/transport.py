@@ -6,6 +6,7 @@ All add −div F to ``rate`` and return (largest outflow rate of a cell per unit
 import math
 
 from mfpde.arrays import FloatArray
+from mfpde.compile import sum_kernel
 from mfpde.solvers.kernels.compile import kernel
 
 
@@ -111,6 +112,53 @@ def scharfetter_gummel_rate(
                     rise = drop + math.log(max(b, tiny) / max(a, tiny))
                     dissipation -= flux * temperature * rise
                 fastest = max(fastest, factor * forth * forward, factor * back * backward)
+    return 2.0 * fastest, dissipation
+
+
+@sum_kernel
+def frozen_drops(xi: FloatArray, temperature: float, periodic: bool, drops: FloatArray, forth: FloatArray) -> None:
+    """Δξ/T and Bernoulli's function of it at the face after each cell, for ``frozen_rate``."""
+    before, cells, after = xi.shape
+    for o in range(before):
+        for i in range(cells if periodic and cells > 1 else cells - 1):
+            right = i + 1 if i + 1 < cells else 0
+            for j in range(after):
+                drops[o, i, j] = (xi[o, right, j] - xi[o, i, j]) / temperature
+                forth[o, i, j] = bernoulli(drops[o, i, j])
+
+
+@sum_kernel
+def frozen_rate(
+    rho: FloatArray,
+    logs: FloatArray,
+    drops: FloatArray,
+    forth: FloatArray,
+    temperature: float,
+    spacing: float,
+    scale: FloatArray,
+    area: FloatArray,
+    volume: FloatArray,
+    periodic: bool,
+    rate: FloatArray,
+) -> tuple[float, float]:
+    """``scharfetter_gummel_rate`` where ξ does not change: from ``frozen_drops`` and the logarithms of ρ."""
+    before, cells, after = rho.shape
+    fastest, dissipation = 0.0, 0.0
+    for o in range(before):
+        inverse = 1.0 / (spacing * scale[o])
+        for i in range(cells if periodic and cells > 1 else cells - 1):
+            right = i + 1 if i + 1 < cells else 0
+            forward, backward = 1.0 / (volume[i] * scale[o]), 1.0 / (volume[right] * scale[o])
+            factor = temperature * inverse * area[i + 1]
+            most, least = 0.0, 0.0
+            for j in range(after):
+                drop, a = drops[o, i, j], forth[o, i, j]
+                flux = factor * (a * rho[o, i, j] - (a + drop) * rho[o, right, j])
+                rate[o, i, j] -= flux * forward
+                rate[o, right, j] += flux * backward
+                dissipation -= flux * temperature * (drop + logs[o, right, j] - logs[o, i, j])
+                most, least = max(most, a), max(least, a + drop)
+            fastest = max(fastest, factor * most * forward, factor * least * backward)
     return 2.0 * fastest, dissipation
 
 
