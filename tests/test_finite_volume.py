@@ -2,38 +2,15 @@
 
 import numpy as np
 import pytest
-from conftest import alone, box, line, network, observed_order
+from conftest import alone, assert_certified, box, bump, l1_distance, line, network, observed_order, quadratic
 
 from mfpde.distance import wasserstein
 from mfpde.domain import Axis, Domain, Grid
 from mfpde.energy import EnergySum, Entropy, Normal, Potential, two_layer
-from mfpde.measure import Density, DensityFunction, Particles, mean
+from mfpde.measure import DensityFunction, Particles, mean
 from mfpde.problem import Problem
-from mfpde.run import Run, Status
+from mfpde.run import Status
 from mfpde.solvers import FiniteVolume, ParticleFlow
-
-
-def bump(spread, centre=0.0):
-    return lambda p: np.exp(-np.sum((p - centre) ** 2, axis=1) / (2 * spread**2))
-
-
-def quadratic(strength=1.0, centre=0.0):
-    return Potential(lambda p: 0.5 * strength * np.sum((p - centre) ** 2, axis=1), lambda p: strength * (p - centre))
-
-
-def assert_certified(run: Run) -> None:
-    steps = run.certificate
-    assert run.status is Status.DONE
-    assert steps.mass_drift() <= 1e-12
-    assert np.min(steps["minimum"]) >= 0.0
-    assert steps.energy_rise() <= 1e-12
-    assert np.all(steps["dissipation"] >= 0.0)
-
-
-def l1_error(run: Run, exact: DensityFunction) -> float:
-    found = run.final
-    assert isinstance(found, Density)
-    return float(np.sum(np.abs(np.ravel(found.values - exact.on(found.grid).values)))) * found.grid.cell_volume
 
 
 def errors(problem: Problem, exact: DensityFunction, sizes, dimension=1) -> tuple[list[float], list[float]]:
@@ -41,7 +18,7 @@ def errors(problem: Problem, exact: DensityFunction, sizes, dimension=1) -> tupl
     for cells in sizes:
         run = FiniteVolume((cells,) * dimension, tolerance=1e-8 if dimension == 1 else 1e-6).solve(problem)
         assert_certified(run)
-        first.append(l1_error(run, exact))
+        first.append(l1_distance(run.final, exact))
         if dimension == 1:
             second.append(wasserstein(run.final, exact.on(Grid(problem.domain, (4096,))), problem.domain).value)
     return first, second

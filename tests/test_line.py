@@ -9,7 +9,9 @@ from mfpde import Axis, DensityFunction, Domain, EnergySum, FiniteVolume, Proble
 from mfpde.energy import Energy, Entropy, Interaction, PairKernel, Potential, Power
 from mfpde.march import Memory, march
 from mfpde.run import Run, Status
-from mfpde.solvers.finite_volume import LimitedUpwind, ScharfetterGummel, Upwind
+from mfpde.solvers.finite_volume import LimitedUpwind, PressureUpwind, ScharfetterGummel, Upwind
+from mfpde.solvers.finite_volume.model import Model
+from mfpde.solvers.finite_volume.plane import Plane
 from mfpde.solvers.kernels.line.bands import factor_five, factor_three, solve_five, solve_three
 from mfpde.solvers.kernels.logarithm import logarithms
 
@@ -48,10 +50,10 @@ def both(terms: dict[str, Energy], choices: FiniteVolume, save: Sequence[float])
 
 
 @pytest.mark.parametrize("name", ENERGIES)
-@pytest.mark.parametrize("flux", ["default", "upwind", "limited"])
+@pytest.mark.parametrize("flux", ["default", "upwind", "limited", "pressure"])
 def test_compiled_marches_make_the_steps_of_the_general_way(name: str, flux: str) -> None:
     terms = ENERGIES[name]
-    chosen = {"default": None, "upwind": Upwind(), "limited": LimitedUpwind()}[flux]
+    chosen = {"default": None, "upwind": Upwind(), "limited": LimitedUpwind(), "pressure": PressureUpwind(slopes=1.7)}[flux]
     if flux == "default" and any(isinstance(term, Entropy) for term in terms.values()):
         chosen = ScharfetterGummel(sum(term.temperature for term in terms.values()))
     fast, slow = both(terms, FiniteVolume((48,), tolerance=1e-5, flux=chosen), (0.05, 1.0))
@@ -67,6 +69,34 @@ def test_compiled_marches_make_the_steps_of_the_general_way(name: str, flux: str
     assert np.min(fast.certificate["minimum"]) >= 0.0
     assert fast.certificate.energy_rise() <= 1e-13
     assert fast.certificate.mass_drift() <= 1e-13
+
+
+@pytest.mark.parametrize("slopes", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("periodic", [(False, False), (True, False), (False, True)])
+def test_passes_over_planes_have_the_rates_of_single_axes(slopes: float, periodic: tuple[bool, bool]) -> None:
+    domain = Domain(tuple(Axis(name, -2.0, 2.0, circle) for name, circle in zip("xy", periodic, strict=True)))
+    energy = EnergySum({"cube": Power(3.0), "square": Power(2.0), "well": Potential(lambda p: np.cos(p[:, 0]) * p[:, 1] ** 2, lambda p: p)})
+    random = np.random.default_rng(3)
+    rho = np.maximum(random.uniform(-0.2, 1.0, (180, 190)), 0.0).ravel()
+    flux = PressureUpwind(slopes=slopes) if slopes == 2.0 else LimitedUpwind() if slopes else Upwind()
+    whole = Model(energy, domain.grid((180, 190)), flux, rho)
+    assert isinstance(whole.compiled, Plane)
+    single = Model(energy, domain.grid((180, 190)), flux, rho)
+    single._plane = None
+    found, expected = np.empty((2, rho.size))
+    one, two = whole.evaluate(rho, found), single.evaluate(rho, expected)
+    assert np.max(np.abs(found - expected)) <= 1e-12 * np.max(np.abs(expected))
+    assert (one.energy, one.outflow, one.dissipation) == pytest.approx((two.energy, two.outflow, two.dissipation), rel=1e-12)
+    step, least = 1e-7, single.forward(rho, 1e-7, expected, found)
+    assert whole.forward(rho, step, expected, found) == pytest.approx(least, abs=1e-15)
+    stages = [model.stage(rho, 0.25, found, step, np.empty(rho.size)) for model in (whole, single)]
+    assert tuple(stages[0]) == pytest.approx(tuple(stages[1]), rel=1e-9, abs=1e-15)
+
+
+def test_the_flux_follows_the_exponents_of_the_energy() -> None:
+    assert PressureUpwind.of([]) == PressureUpwind.of([2.0, 5.0]) == PressureUpwind.of([0.5, 3.0]) == LimitedUpwind()
+    assert [PressureUpwind.of([m]).slopes for m in (1.2, 1.5, 2.5, 3.0, 9.0)] == [0.5, 0.5, 1.5, 2.0, 3.0]
+    assert PressureUpwind.of([3.0]).description.endswith("slopes of ρ^2")
 
 
 def test_a_march_in_pieces_ends_at_every_saved_time() -> None:

@@ -1,6 +1,6 @@
 """Conservative finite volumes."""
 
-from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, ScharfetterGummel, Upwind
+from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, PressureUpwind, ScharfetterGummel, Upwind
 from mfpde.solvers.finite_volume.solver import FiniteVolume, FiniteVolumeFlow, FiniteVolumeState
 from mfpde.solvers.finite_volume.stepper import Explicit, Implicit, ImplicitEuler, Stepper
 
@@ -13,6 +13,7 @@ __all__ = [
     "Implicit",
     "ImplicitEuler",
     "LimitedUpwind",
+    "PressureUpwind",
     "ScharfetterGummel",
     "Stepper",
     "Upwind",

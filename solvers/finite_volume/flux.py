@@ -1,6 +1,7 @@
 """Numerical fluxes as objects, and the lines of cells that they act along."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from mfpde.arrays import FloatArray
 from mfpde.domain import Grid, Metric
 from mfpde.solvers.kernels.implicit import assemble_scharfetter_gummel, assemble_upwind, scharfetter_gummel_coefficients
 from mfpde.solvers.kernels.transport import scharfetter_gummel_rate, upwind_rate
+
+_LEAST_POWER, _LARGEST_POWER = 0.5, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +74,12 @@ class Upwind:
     description: str = "first-order upwinding of the whole flux"
     carries_entropy: bool = False
     width: int = 2
-    limited: bool = False
+    slopes: float = 0.0
 
     def add(self, rho: FloatArray, xi: FloatArray, lines: Lines, rate: FloatArray) -> tuple[float, float]:
         """See ``upwind_rate``."""
         m = lines.metric
-        return upwind_rate(rho, xi, m.spacing, m.scale, m.area, m.volume, lines.periodic, self.limited, rate)
+        return upwind_rate(rho, xi, m.spacing, m.scale, m.area, m.volume, lines.periodic, self.slopes, rate)
 
     def assemble(
         self, rho: FloatArray, target: FloatArray, xi: FloatArray, curvature: FloatArray, dt: float, lines: Lines, out: Linearised
@@ -84,7 +87,7 @@ class Upwind:
         """See ``assemble_upwind``."""
         m = lines.metric
         bent = curvature if curvature.size else np.zeros(rho.shape)
-        geometry = (dt, m.spacing, m.scale, m.area, m.volume, lines.periodic, self.limited)
+        geometry = (dt, m.spacing, m.scale, m.area, m.volume, lines.periodic, self.slopes)
         assemble_upwind(rho, target, xi, bent, *geometry, out.residual, out.bands, out.mobility)
 
 
@@ -93,7 +96,24 @@ class LimitedUpwind(Upwind):
     """Second-order upwinding of the whole flux with slopes limited by positivity [Carrillo–Chertock–Huang 2015]."""
 
     description: str = "limited second-order upwinding of the whole flux"
-    limited: bool = True
+    slopes: float = 1.0
+
+
+@dataclass(frozen=True)
+class PressureUpwind(Upwind):
+    """The same with slopes of ρ^slopes: with m − 1 those of the pressure of a porous medium, which is nearly linear at its front."""
+
+    slopes: float = 2.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "description", f"limited second-order upwinding of the whole flux, slopes of ρ^{self.slopes:g}")
+
+    @staticmethod
+    def of(exponents: Sequence[float]) -> Upwind:
+        """The flux for a sum of ρ^m/(m − 1): at a front the least m counts, and powers of ρ that are extreme are cut off."""
+        least = min(exponents, default=2.0)
+        power = min(max(least - 1.0, _LEAST_POWER), _LARGEST_POWER) if least > 1.0 else 1.0
+        return LimitedUpwind() if power == 1.0 else PressureUpwind(slopes=power)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mfpde.energy.potential import GridPotential
 from mfpde.energy.recursion import ExponentialRecursion
 from mfpde.run import STEP_FIELDS
 from mfpde.solvers.finite_volume.evaluation import Evaluation
-from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, ScharfetterGummel, Upwind
+from mfpde.solvers.finite_volume.flux import Flux, ScharfetterGummel, Upwind
 from mfpde.solvers.kernels.line import form as kernels
 from mfpde.solvers.kernels.line import march as marching
 
@@ -27,7 +27,7 @@ _MOST_STEPS = 128
 class Line:
     """The compiled form of a flow whose energy is entropy, powers, potentials, and interactions that are exponential or of low rank."""
 
-    def __init__(self, grid: Grid, terms: Sequence[GridEnergy], scheme: int, wall: np.ndarray) -> None:
+    def __init__(self, grid: Grid, terms: Sequence[GridEnergy], slopes: float, wall: np.ndarray) -> None:
         size = grid.size
         powers = [term for term in terms if isinstance(term, GridPower)]
         operators = [term.operator for term in terms if isinstance(term, GridInteraction)]
@@ -37,7 +37,7 @@ class Line:
         touching[wall] = 1.0
         fixed = sum((term.values for term in terms if isinstance(term, GridPotential)), np.zeros(size))
         temperature = sum(term.temperature for term in terms)
-        linear = scheme == kernels.SCHARFETTER_GUMMEL and not powers and not operators
+        linear = slopes == kernels.FITTED and not powers and not operators
         self.form = kernels.Form(
             fixed=fixed,
             exponents=np.array([term.exponent for term in powers]),
@@ -49,7 +49,7 @@ class Line:
             wall=touching,
             spacing=float(grid.spacing[0]),
             temperature=temperature,
-            scheme=scheme,
+            slopes=slopes,
         )
         self._work = np.empty((3, size))
 
@@ -57,10 +57,10 @@ class Line:
     def fitting(grid: Grid, terms: Sequence[GridEnergy], flux: Flux, wall: np.ndarray) -> "Line | None":
         """The compiled form of a flow that has one."""
         plain = type(grid) is Grid and len(grid.cells) == 1 and len(grid.moving) == 1 and not grid.periodic(0)
-        scheme = {ScharfetterGummel: kernels.SCHARFETTER_GUMMEL, Upwind: kernels.UPWIND, LimitedUpwind: kernels.LIMITED}.get(type(flux))
-        if not plain or grid.size < _FEWEST_CELLS or scheme is None or not all(_is_known(term) for term in terms):
+        slopes = kernels.FITTED if isinstance(flux, ScharfetterGummel) else flux.slopes if isinstance(flux, Upwind) else None
+        if not plain or grid.size < _FEWEST_CELLS or slopes is None or not all(_is_known(term) for term in terms):
             return None
-        return Line(grid, terms, scheme, wall)
+        return Line(grid, terms, slopes, wall)
 
     def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
         """Fill the rate; the magnitude includes ∫|ξ|ρ and T∫ρ."""

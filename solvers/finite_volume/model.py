@@ -10,7 +10,7 @@ from mfpde.energy.base import EnergySum, GridEnergy, GridQuadratic
 from mfpde.energy.internal import TINY, VACUUM, GridEntropy, GridPower
 from mfpde.energy.potential import GridPotential
 from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
-from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, Lines, ScharfetterGummel
+from mfpde.solvers.finite_volume.flux import Flux, LimitedUpwind, Lines, PressureUpwind, ScharfetterGummel
 from mfpde.solvers.finite_volume.frozen import Frozen
 from mfpde.solvers.finite_volume.line import Line
 from mfpde.solvers.finite_volume.plane import Plane
@@ -96,7 +96,7 @@ class Model:
         of two: that of the start, and that of the coupled terms if all mass were in one cell, since aggregation may come later.
         """
         if self.temperature == 0.0:
-            return LimitedUpwind(), ""
+            return PressureUpwind.of([term.exponent for term in self.terms.values() if isinstance(term, GridPower)]), ""
         spike = np.zeros(self.grid.size)
         spike[int(np.argmax(start))] = self.mass(start) / float(self.weight[-1])
         peclet = 0.0
@@ -109,7 +109,7 @@ class Model:
         drifting = peclet > _MOST_PECLET
         leading = "the drift may outweigh diffusion" if drifting else "diffusion outweighs the drift"
         limit = f"{'above' if drifting else 'within'} {_MOST_PECLET:g}"
-        ratio = f"drift to diffusion over 1/{_REFERENCE_CELLS} of the domain is up to {peclet:.2g}, {limit}"
+        ratio = f"drift/diffusion across 1/{_REFERENCE_CELLS} of the domain is up to {peclet:.2g}, {limit}"
         reason = f" (chosen because {leading}: {ratio}; the key `flux` sets another)"
         return (LimitedUpwind() if drifting else ScharfetterGummel(self.temperature)), reason
 

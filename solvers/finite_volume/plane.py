@@ -20,7 +20,7 @@ class Plane:
     """The stages of a flow whose energy is potentials and powers, so that ξ is local."""
 
     def __init__(self, grid: Grid, terms: Sequence[GridEnergy], flux: Upwind) -> None:
-        self.grid, self._limited = grid, flux.limited
+        self.grid, self._slopes = grid, flux.slopes
         powers = [term for term in terms if isinstance(term, GridPower)]
         fixed = [term.values for term in terms if isinstance(term, GridPotential)]
         self._fixed = np.ascontiguousarray(sum(fixed, np.zeros(grid.size)).reshape(grid.cells))
@@ -34,7 +34,7 @@ class Plane:
         """A plane, if the flow has the form that the pass knows and is large enough to gain from it."""
         flat = type(grid) is Grid and len(grid.cells) == 2 and len(grid.moving) == 2 and min(grid.cells) >= 4
         local = all(isinstance(term, GridPower | GridPotential) for term in terms)
-        if flat and local and isinstance(flux, Upwind) and grid.size >= FEWEST_CELLS:
+        if flat and local and isinstance(flux, Upwind) and flux.slopes in (0.0, 1.0, 2.0) and grid.size >= FEWEST_CELLS:
             return Plane(grid, terms, flux)
         return None
 
@@ -59,7 +59,7 @@ class Plane:
         cells, spacing = self.grid.cells, self.grid.spacing
         periodic = self.grid.periodic(0), self.grid.periodic(1)
         seen = (rho.reshape(cells), self._fixed, self._exponents, self._coefficients, float(spacing[0]), float(spacing[1]), *periodic)
-        kernels.plane_stage(*seen, self._limited, base.reshape(cells), share, dt, out.reshape(cells), self._statistics)
+        kernels.plane_stage(*seen, self._slopes, base.reshape(cells), share, dt, out.reshape(cells), self._statistics)
         found = self._statistics
         return float(np.max(found[:, kernels.OUTFLOW_0]) + np.max(found[:, kernels.OUTFLOW_1]))
 

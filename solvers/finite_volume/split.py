@@ -46,7 +46,7 @@ class Split:
         The first guess is the drift of a linear extrapolation, so that its distance from the fixed point estimates the error of
         freezing. Where a step changes next to nothing, the positive part of K is taken at the end: stiff modes then die out.
         """
-        quiet = dt * self.model.norm(rate) <= _SMALL_CHANGE * wanted
+        quiet = np.isfinite(wanted) and dt * self.model.norm(rate) <= _SMALL_CHANGE * wanted
         share = 1.0 if order == 1 or quiet else 0.5
         precision = min(1e-2 * wanted, 1e-8 * self.model.mass(rho))
         here = np.zeros_like(rho)

@@ -175,6 +175,7 @@ class Sweep:
         first = self.solve(rho, GAMMA * dt, rho, frozen, coupling)
         target = np.empty_like(rho)
         extrapolated_target(see(rho), see(first), RATIO, lines.metric.volume, lines.periodic, see(target))
+        self._conserving(target, rho)
         guess = np.empty_like(rho)
         extrapolated_target(see(rho), see(first), GUESS, lines.metric.volume, lines.periodic, see(guess))
         second = self.solve(target, GAMMA * dt, guess, frozen, coupling)

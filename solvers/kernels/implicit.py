@@ -10,6 +10,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.solvers.kernels.compile import kernel
+from mfpde.solvers.kernels.edge import edge_slopes
 from mfpde.solvers.kernels.transport import bernoulli
 
 GAMMA = 1.0 - 0.5 * math.sqrt(2.0)
@@ -105,14 +106,13 @@ def assemble_upwind(
     area: FloatArray,
     volume: FloatArray,
     periodic: bool,
-    limited: bool,
+    slopes: float,
     residual: FloatArray,
     bands: FloatArray,
     mobility: FloatArray,
 ) -> None:
     """R and its five bands for the fluxes of ``upwind_rate``, slopes and velocities all at the end of the step."""
     before, cells, after = rho.shape
-    share = 0.5 if limited else 0.0
     for o in range(before):
         for i in range(cells):
             for j in range(after):
@@ -128,31 +128,13 @@ def assemble_upwind(
             for j in range(after):
                 a, b = rho[o, i, j], rho[o, right, j]
                 drop = xi[o, i, j] - xi[o, right, j]
-                by_before, by_a, by_b, by_after = 0.0, 0.0, 0.0, 0.0
+                by_before, by_after = 0.0, 0.0
                 if drop > 0.0:
-                    inner = i > 0 or periodic
-                    beyond = rho[o, i - 1 if i > 0 else cells - 1, j] if inner else 2.0 * a - b
-                    slope = share * 0.5 * (b - beyond)
-                    if slope >= 2.0 * share * a:
-                        value, by_a = a + 2.0 * share * a, 1.0 + 2.0 * share
-                    elif slope <= -2.0 * share * a:
-                        value, by_a = a - 2.0 * share * a, 1.0 - 2.0 * share
-                    elif inner:
-                        value, by_before, by_a, by_b = a + slope, -0.5 * share, 1.0, 0.5 * share
-                    else:
-                        value, by_a, by_b = a + slope, 1.0 - share, share
+                    before_a = rho[o, i - 1 if i > 0 else cells - 1, j]
+                    value, by_before, by_a, by_b = edge_slopes(before_a, a, b, i > 0 or periodic, slopes)
                 else:
-                    inner = right + 1 < cells or periodic
-                    beyond = rho[o, right + 1 if right + 1 < cells else 0, j] if inner else 2.0 * b - a
-                    slope = share * 0.5 * (beyond - a)
-                    if slope >= 2.0 * share * b:
-                        value, by_b = b - 2.0 * share * b, 1.0 - 2.0 * share
-                    elif slope <= -2.0 * share * b:
-                        value, by_b = b + 2.0 * share * b, 1.0 + 2.0 * share
-                    elif inner:
-                        value, by_a, by_b, by_after = b - slope, 0.5 * share, 1.0, -0.5 * share
-                    else:
-                        value, by_a, by_b = b - slope, share, 1.0 - share
+                    after_b = rho[o, right + 1 if right + 1 < cells else 0, j]
+                    value, by_after, by_b, by_a = edge_slopes(after_b, b, a, right + 1 < cells or periodic, slopes)
                 flux = factor * drop * value
                 weight = factor * value
                 mobility[o, i, j] = weight

@@ -10,6 +10,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.compile import kernel, parallel_kernel, prange, vector_kernel
+from mfpde.solvers.kernels.edge import LEAST, edge
 
 OUTFLOW_0, OUTFLOW_1, DISSIPATION, MINIMUM, FIXED_ENERGY, POWER_ENERGY, GAP, SLOPE_SIZE = range(8)
 STATISTICS = 8
@@ -18,13 +19,22 @@ CHUNK = 1 << 14
 
 
 @kernel
-def fill_padded(row: FloatArray, periodic: bool, out: FloatArray) -> None:
-    """``out`` (n + 2,) = the row with one value more at each end: the other end's on a circle, a linear continuation at walls."""
+def continued(here: float, beyond: float, slopes: float) -> float:
+    """The value behind a wall that continues ρ^slopes linearly; its square has its sign where slopes are those of ρ²."""
+    if slopes != 2.0:
+        return 2.0 * here - beyond
+    square = 2.0 * here * here - beyond * beyond
+    return math.copysign(math.sqrt(abs(square)), square)
+
+
+@kernel
+def fill_padded(row: FloatArray, periodic: bool, slopes: float, out: FloatArray) -> None:
+    """``out`` (n + 2,) = the row with one value more at each end: the other end's on a circle, a continuation at walls."""
     n = row.size
     for j in range(n):
         out[j + 1] = row[j]
-    out[0] = row[n - 1] if periodic else 2.0 * row[0] - row[1]
-    out[n + 1] = row[0] if periodic else 2.0 * row[n - 1] - row[n - 2]
+    out[0] = row[n - 1] if periodic else continued(row[0], row[1], slopes)
+    out[n + 1] = row[0] if periodic else continued(row[n - 1], row[n - 2], slopes)
 
 
 @vector_kernel
@@ -47,6 +57,35 @@ def fill_variation(rho: FloatArray, fixed: FloatArray, exponents: FloatArray, co
 
 
 @vector_kernel
+def fill_face_squares(
+    beyond_a: FloatArray,
+    a: FloatArray,
+    b: FloatArray,
+    beyond_b: FloatArray,
+    xi_a: FloatArray,
+    xi_b: FloatArray,
+    inverse: float,
+    flux: FloatArray,
+) -> float:
+    """The fluxes with slopes of ρ²; returns Σ flux · speed."""
+    dissipation = 0.0
+    for j in range(flux.size):
+        speed = (xi_a[j] - xi_b[j]) * inverse
+        left, right, before, after = a[j], b[j], beyond_a[j], beyond_b[j]
+        forth = left * left + 0.25 * (right * right - before * abs(before))
+        back = right * right + 0.25 * (left * left - after * abs(after))
+        here = left if speed > 0.0 else right
+        square = forth if speed > 0.0 else back
+        found = math.sqrt(square if square > 0.0 else 0.0)
+        found = found if found < 2.0 * here else 2.0 * here
+        found = found if found > LEAST * here else LEAST * here
+        value = speed * found
+        flux[j] = value
+        dissipation += value * speed
+    return dissipation
+
+
+@vector_kernel
 def fill_face(
     beyond_a: FloatArray,
     a: FloatArray,
@@ -55,7 +94,7 @@ def fill_face(
     xi_a: FloatArray,
     xi_b: FloatArray,
     inverse: float,
-    share: float,
+    slopes: float,
     flux: FloatArray,
 ) -> tuple[float, float]:
     """Fluxes through the faces between the values ``a`` and ``b``; returns (largest speed, Σ flux · speed).
@@ -63,8 +102,11 @@ def fill_face(
     Comparisons are written as selections and the maximum as a loop of its own, which compilers turn into vector instructions.
     """
     fastest, dissipation = 0.0, 0.0
+    if slopes == 2.0:
+        dissipation = fill_face_squares(beyond_a, a, b, beyond_b, xi_a, xi_b, inverse, flux)
+    share = 0.5 * slopes
     half = 0.5 * share
-    for j in range(flux.size):
+    for j in range(flux.size if slopes != 2.0 else 0):
         speed = (xi_a[j] - xi_b[j]) * inverse
         left, right = a[j], b[j]
         up, down = half * (right - beyond_a[j]), half * (beyond_b[j] - left)
@@ -146,7 +188,7 @@ def plane_stage(
     spacing_1: float,
     periodic_0: bool,
     periodic_1: bool,
-    limited: bool,
+    slopes: float,
     base: FloatArray,
     share: float,
     dt: float,
@@ -157,14 +199,13 @@ def plane_stage(
     out; its energies are found with the rate only."""
     rows, columns = rho.shape
     inverse_0, inverse_1 = 1.0 / spacing_0, 1.0 / spacing_1
-    slope = 0.5 if limited else 0.0
     faces = rows if periodic_0 else rows - 1
     for block in prange((rows + BLOCK - 1) // BLOCK):
         start, end = block * BLOCK, min((block + 1) * BLOCK, rows)
         xi_here, xi_next = np.empty(columns), np.empty(columns)
         flux_before, flux_after = np.zeros(columns), np.zeros(columns)
         padded, padded_xi, along = np.empty(columns + 2), np.empty(columns + 2), np.zeros(columns + 1)
-        edge = np.empty(columns)
+        behind = np.empty(columns)
         fast_0, fast_1, dissipation, least, linear, power, gap, size = 0.0, 0.0, 0.0, math.inf, 0.0, 0.0, 0.0, 0.0
         fill_variation(rho[start], fixed[start], exponents, coefficients, xi_here)
         for i in range(start - 1, end):
@@ -184,23 +225,23 @@ def plane_stage(
                     beyond_a = rho[here - 1 if here > 0 else rows - 1]
                 else:
                     for j in range(columns):
-                        edge[j] = 2.0 * rho[here, j] - rho[right, j]
-                    beyond_a = edge
+                        behind[j] = continued(rho[here, j], rho[right, j], slopes)
+                    beyond_a = behind
                 if right + 1 < rows or periodic_0:
                     beyond_b = rho[right + 1 if right + 1 < rows else 0]
                 else:
                     for j in range(columns):
-                        edge[j] = 2.0 * rho[right, j] - rho[here, j]
-                    beyond_b = edge
-                found = fill_face(beyond_a, rho[here], rho[right], beyond_b, xi_a, xi_b, inverse_0, slope, flux_after)
+                        behind[j] = continued(rho[right, j], rho[here, j], slopes)
+                    beyond_b = behind
+                found = fill_face(beyond_a, rho[here], rho[right], beyond_b, xi_a, xi_b, inverse_0, slopes, flux_after)
                 if i >= start:
                     dissipation += found[1]
                 fast_0 = max(fast_0, found[0])
             else:
                 flux_after[:] = 0.0
             if i >= start:
-                fill_padded(rho[i], periodic_1, padded)
-                fill_padded(xi_here, periodic_1, padded_xi)
+                fill_padded(rho[i], periodic_1, slopes, padded)
+                fill_padded(xi_here, periodic_1, 1.0, padded_xi)
                 found = fill_face(
                     padded[:-3],
                     padded[1:-2],
@@ -209,13 +250,13 @@ def plane_stage(
                     padded_xi[1:-2],
                     padded_xi[2:-1],
                     inverse_1,
-                    slope,
+                    slopes,
                     along[1:columns],
                 )
                 dissipation += found[1]
                 fast_1 = max(fast_1, found[0])
                 if periodic_1:
-                    last = wrap_face(rho[i], xi_here, inverse_1, slope)
+                    last = wrap_face(rho[i], xi_here, inverse_1, slopes)
                     along[0] = last[0]
                     along[columns] = last[0]
                     dissipation += last[0] * last[1]
@@ -251,11 +292,10 @@ def plane_forward(rho: FloatArray, dt: float, rate: FloatArray, out: FloatArray,
 
 
 @kernel
-def wrap_face(rho: FloatArray, xi: FloatArray, inverse: float, share: float) -> tuple[float, float]:
+def wrap_face(rho: FloatArray, xi: FloatArray, inverse: float, slopes: float) -> tuple[float, float]:
     """The flux from the last value of a row to its first, and its speed."""
     n = rho.size
-    a, b = rho[n - 1], rho[0]
     speed = (xi[n - 1] - xi[0]) * inverse
     if speed > 0.0:
-        return speed * (a + share * max(-2.0 * a, min(2.0 * a, 0.5 * (b - rho[n - 2])))), speed
-    return speed * (b - share * max(-2.0 * b, min(2.0 * b, 0.5 * (rho[1] - a)))), speed
+        return speed * edge(rho[n - 2], rho[n - 1], rho[0], True, slopes), speed
+    return speed * edge(rho[1], rho[0], rho[n - 1], True, slopes), speed

@@ -8,6 +8,7 @@ import math
 from mfpde.arrays import FloatArray
 from mfpde.compile import sum_kernel
 from mfpde.solvers.kernels.compile import kernel
+from mfpde.solvers.kernels.edge import edge
 
 
 @kernel
@@ -19,18 +20,17 @@ def upwind_rate(
     area: FloatArray,
     volume: FloatArray,
     periodic: bool,
-    limited: bool,
+    slopes: float,
     rate: FloatArray,
 ) -> tuple[float, float]:
-    """Upwinding of the whole flux −ρ∇ξ, of first order or (``limited``) of second [Carrillo–Chertock–Huang 2015].
+    """Upwinding of the whole flux −ρ∇ξ, of first order (``slopes`` 0) or of second [Carrillo–Chertock–Huang 2015].
 
-    The velocity −(ξ_{i+1} − ξ_i)/h meets the edge value of the upwind cell, reconstructed with the central slope limited so that both
+    The velocity −(ξ_{i+1} − ξ_i)/h meets the edge value of the upwind cell, from central slopes of ρ^slopes that are limited so that both
     edges are nonnegative (one-sided at a wall). The limiter is Lipschitz, so step sizes do not chatter at fronts.
     The flux through the face before is carried along each line, so that no cell is written twice and waits for itself.
     """
     before, cells, after = rho.shape
     faces = cells if periodic and cells > 1 else cells - 1
-    share = 0.5 if limited else 0.0
     fastest = 0.0
     dissipation = 0.0
     for o in range(before):
@@ -40,18 +40,13 @@ def upwind_rate(
             for i in range(faces):
                 right = i + 1 if i + 1 < cells else 0
                 a, b = rho[o, i, j], rho[o, right, j]
-                if 0 < i < cells - 2:
-                    beyond_a, beyond_b = rho[o, i - 1, j], rho[o, i + 2, j]
-                elif periodic:
-                    beyond_a, beyond_b = rho[o, i - 1 if i > 0 else cells - 1, j], rho[o, right + 1 if right + 1 < cells else 0, j]
-                else:
-                    beyond_a = rho[o, i - 1, j] if i > 0 else 2.0 * a - b
-                    beyond_b = rho[o, i + 2, j] if i + 2 < cells else 2.0 * b - a
                 drop = xi[o, i, j] - xi[o, right, j]
                 if drop > 0.0:
-                    flux = drop * inverse * (a + share * max(-2.0 * a, min(2.0 * a, 0.5 * (b - beyond_a))))
+                    before_a = rho[o, i - 1 if i > 0 else cells - 1, j]
+                    flux = drop * inverse * edge(before_a, a, b, i > 0 or periodic, slopes)
                 else:
-                    flux = drop * inverse * (b - share * max(-2.0 * b, min(2.0 * b, 0.5 * (beyond_b - a))))
+                    after_b = rho[o, right + 1 if right + 1 < cells else 0, j]
+                    flux = drop * inverse * edge(after_b, b, a, right + 1 < cells or periodic, slopes)
                 flux *= area[i + 1]
                 rate[o, i, j] += (last - flux) / (volume[i] * scale[o])
                 last = flux
@@ -59,7 +54,7 @@ def upwind_rate(
                 fastest = max(fastest, abs(drop) * inverse * area[i + 1] / (min(volume[i], volume[right]) * scale[o]))
             end = 0 if faces == cells else cells - 1
             rate[o, end, j] += last / (volume[end] * scale[o])
-    return (2.0 if limited or cells > 2 else 1.0) * fastest, dissipation
+    return (2.0 if slopes > 0.0 or cells > 2 else 1.0) * fastest, dissipation
 
 
 @kernel

@@ -7,10 +7,12 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.compile import sum_kernel
 from mfpde.energy.internal import VACUUM
+from mfpde.solvers.kernels.edge import edge
 from mfpde.solvers.kernels.logarithm import logarithms
 from mfpde.solvers.kernels.transport import bernoulli
 
-SCHARFETTER_GUMMEL, UPWIND, LIMITED = 0, 1, 2
+FITTED = -1.0
+"""The ``slopes`` of the Scharfetter–Gummel flux, which has none."""
 
 
 class Form(NamedTuple):
@@ -18,7 +20,7 @@ class Form(NamedTuple):
 
     ``exponentials``: rows (decay, far, near, constant) of K as in ``add_exponential``; ``rows`` (r, n) and ``signs`` (r,): its part of
     low rank; ``forth`` (n − 1,): Bernoulli's function of Δξ/T where steps are linear, else empty; ``wall`` (n,): 1 for cells at walls;
-    ``scheme``: which flux.
+    ``slopes``: which power of ρ upwind fluxes take slopes of, 0 for none, ``FITTED`` for the Scharfetter–Gummel flux.
     """
 
     fixed: FloatArray
@@ -31,7 +33,7 @@ class Form(NamedTuple):
     wall: FloatArray
     spacing: float
     temperature: float
-    scheme: int
+    slopes: float
 
 
 @sum_kernel
@@ -85,18 +87,6 @@ def slope(value: float, exponent: float) -> float:
 
 
 @sum_kernel
-def upwind_value(rho: FloatArray, i: int, forth: bool, share: float) -> float:
-    """The edge value of the cell upwind of the face between i and i + 1, as in ``upwind_rate``."""
-    n = rho.size
-    a, b = rho[i], rho[i + 1]
-    if forth:
-        before = rho[i - 1] if i > 0 else 2.0 * a - b
-        return float(a + share * max(-2.0 * a, min(2.0 * a, 0.5 * (b - before))))
-    after = rho[i + 2] if i + 2 < n else 2.0 * b - a
-    return float(b - share * max(-2.0 * b, min(2.0 * b, 0.5 * (after - a))))
-
-
-@sum_kernel
 def fill_energy(rho: FloatArray, form: Form, work: FloatArray) -> tuple[float, float]:
     """ξ in row 0 of ``work``, without the part of a fitted flux, and log ρ in row 2 where there is entropy; returns the energy and the sum
     of its terms' sizes."""
@@ -132,7 +122,7 @@ def fill_energy(rho: FloatArray, form: Form, work: FloatArray) -> tuple[float, f
             part += rho[i] * logs[i]
         energy += form.temperature * part
         magnitude += form.temperature * abs(part)
-        if form.scheme != SCHARFETTER_GUMMEL:
+        if form.slopes >= 0.0:
             for i in range(n):
                 xi[i] += form.temperature * logs[i]
     return energy * form.spacing, magnitude * form.spacing
@@ -161,11 +151,14 @@ def fitted_rate(rho: FloatArray, xi: FloatArray, logs: FloatArray, form: Form, r
 def upwind_rate(rho: FloatArray, xi: FloatArray, form: Form, rate: FloatArray) -> tuple[float, float]:
     """See ``mfpde.solvers.kernels.transport.upwind_rate``."""
     n = rho.size
-    inverse, share = 1.0 / form.spacing, 0.5 if form.scheme == LIMITED else 0.0
+    inverse = 1.0 / form.spacing
     last, fastest, dissipation = 0.0, 0.0, 0.0
     for i in range(n - 1):
         drop = xi[i] - xi[i + 1]
-        flux = drop * inverse * upwind_value(rho, i, drop > 0.0, share)
+        if drop > 0.0:
+            flux = drop * inverse * edge(rho[max(i - 1, 0)], rho[i], rho[i + 1], i > 0, form.slopes)
+        else:
+            flux = drop * inverse * edge(rho[min(i + 2, n - 1)], rho[i + 1], rho[i], i + 2 < n, form.slopes)
         dissipation += flux * drop
         fastest = max(fastest, abs(drop))
         rate[i] = (last - flux) * inverse
@@ -184,7 +177,7 @@ def evaluate(rho: FloatArray, form: Form, work: FloatArray, rate: FloatArray) ->
     size = 0.0
     for i in range(n):
         size += abs(xi[i]) * rho[i] + form.temperature * rho[i]
-    if form.scheme == SCHARFETTER_GUMMEL:
+    if form.slopes < 0.0:
         outflow, dissipation = fitted_rate(rho, xi, work[2], form, rate)
     else:
         outflow, dissipation = upwind_rate(rho, xi, form, rate)

@@ -159,7 +159,11 @@ def newton_step(
     once = newton(rho, GAMMA * dt, first, precision, form, work, bands, basis)
     if once == 0:
         return math.inf, 0
+    total = 0.0
+    for i in range(n):
+        total += rho[i]
     extrapolate(rho, first, RATIO, form, target)
+    scale_to(target, total)
     extrapolate(rho, first, GUESS, form, found)
     again = newton(target, GAMMA * dt, found, precision, form, work, bands, basis)
     if again == 0:

@@ -7,9 +7,10 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.compile import sum_kernel
 from mfpde.energy.internal import VACUUM
+from mfpde.solvers.kernels.edge import edge_slopes
 from mfpde.solvers.kernels.krylov import combine_basis, extend
 from mfpde.solvers.kernels.line.bands import factor_five, solve_five
-from mfpde.solvers.kernels.line.form import LIMITED, SCHARFETTER_GUMMEL, Form, add_coupling, is_coupled
+from mfpde.solvers.kernels.line.form import Form, add_coupling, is_coupled
 from mfpde.solvers.kernels.transport import bernoulli
 
 _FLOOR = 1e-20
@@ -61,34 +62,18 @@ def assemble_five(
     """The same for the upwind fluxes, see ``assemble_upwind``."""
     n = rho.size
     residual, mobility = work[3], work[4]
-    share, inverse, pace = 0.5 if form.scheme == LIMITED else 0.0, 1.0 / form.spacing, dt / form.spacing
+    inverse, pace = 1.0 / form.spacing, dt / form.spacing
     for i in range(n):
         residual[i] = rho[i] - target[i]
         bands[i, 0], bands[i, 1], bands[i, 2], bands[i, 3], bands[i, 4] = 0.0, 0.0, 1.0, 0.0, 0.0
     for i in range(n - 1):
         a, b = rho[i], rho[i + 1]
         drop = xi[i] - xi[i + 1]
-        by_before, by_a, by_b, by_after = 0.0, 0.0, 0.0, 0.0
+        by_before, by_after = 0.0, 0.0
         if drop > 0.0:
-            before = rho[i - 1] if i > 0 else 2.0 * a - b
-            rise, most = 0.5 * share * (b - before), 2.0 * share * a
-            if abs(rise) >= most:
-                turn = 2.0 * share if rise >= 0.0 else -2.0 * share
-                value, by_a = a + turn * a, 1.0 + turn
-            elif i > 0:
-                value, by_before, by_a, by_b = a + rise, -0.5 * share, 1.0, 0.5 * share
-            else:
-                value, by_a, by_b = a + rise, 1.0 - share, share
+            value, by_before, by_a, by_b = edge_slopes(rho[max(i - 1, 0)], a, b, i > 0, form.slopes)
         else:
-            after = rho[i + 2] if i + 2 < n else 2.0 * b - a
-            rise, most = 0.5 * share * (after - a), 2.0 * share * b
-            if abs(rise) >= most:
-                turn = 2.0 * share if rise >= 0.0 else -2.0 * share
-                value, by_b = b - turn * b, 1.0 - turn
-            elif i + 2 < n:
-                value, by_a, by_b, by_after = b - rise, 0.5 * share, 1.0, -0.5 * share
-            else:
-                value, by_a, by_b = b - rise, share, 1.0 - share
+            value, by_after, by_b, by_a = edge_slopes(rho[min(i + 2, n - 1)], b, a, i + 2 < n, form.slopes)
         pull, weight = inverse * drop, inverse * value
         flux = pull * value
         by_before, by_after = pull * by_before, pull * by_after
@@ -120,7 +105,7 @@ def fill_variation(rho: FloatArray, form: Form, xi: FloatArray, curvature: Float
             bend = 1.0 if m == 2.0 else (bounded if m == 3.0 else bounded ** (m - 2.0))
             curvature[i] += c * bend
             xi[i] += c / (m - 1.0) * bend * (rho[i] if m > 1.0 else bounded)
-    if form.scheme != SCHARFETTER_GUMMEL and form.temperature > 0.0:
+    if form.slopes >= 0.0 and form.temperature > 0.0:
         for i in range(n):
             bounded = max(rho[i], VACUUM)
             xi[i] += form.temperature * math.log(bounded)
@@ -183,7 +168,7 @@ def newton(
     """
     n = rho.size
     xi, residual, curvature, new = work[0], work[3], work[6], work[7]
-    total, top, singular, coupled = 0.0, 0.0, form.scheme != SCHARFETTER_GUMMEL and form.temperature > 0.0, is_coupled(form)
+    total, top, singular, coupled = 0.0, 0.0, form.slopes >= 0.0 and form.temperature > 0.0, is_coupled(form)
     for i in range(n):
         total += target[i]
         top = max(top, rho[i])
@@ -195,7 +180,7 @@ def newton(
     damping, last, change = 1.0, math.inf, math.inf
     for iteration in range(1, _MOST_ITERATIONS + 1):
         fill_variation(rho, form, xi, curvature)
-        if form.scheme == SCHARFETTER_GUMMEL:
+        if form.slopes < 0.0:
             assemble_three(rho, target, xi, curvature, dt, form, work, bands)
         else:
             assemble_five(rho, target, xi, curvature, dt, form, work, bands)
