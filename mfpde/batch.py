@@ -23,6 +23,8 @@ from mfpde.signals import interruption
 from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run, remove_parts
 from mfpde.tables import comparison_table, run_line
 
+COMPILING = "compiling loops, once after an installation"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -67,6 +69,11 @@ class Bar:
         self._bar.set_description_str(f"{self._name}  t = {time:.4g}, {steps} steps", refresh=False)
         self._bar.update(time - self._bar.n)
 
+    def compiling(self) -> None:
+        """The run waits for the compiler."""
+        if not self._bar.disable:
+            self._bar.set_description_str(f"{self._name}  {COMPILING}")
+
     def close(self) -> None:
         """Remove the bar."""
         self._bar.close()
@@ -86,7 +93,7 @@ def run_cases(paths: Sequence[Path], options: Options) -> list[Outcome]:
         except BrokenPipeError:
             raise
         except (InputError, ResultError) as error:
-            _fail(outcome, 2, "wrong input", str(error))
+            _fail(outcome, 2, "wrong input", error)
         except MemoryError:
             _fail(outcome, 2, "out of memory", f"{path}: needs more memory than there is; use fewer cells or particles")
         except OSError as error:
@@ -98,7 +105,7 @@ def run_cases(paths: Sequence[Path], options: Options) -> list[Outcome]:
     return outcomes
 
 
-def _fail(outcome: Outcome, code: int, words: str, message: str) -> None:
+def _fail(outcome: Outcome, code: int, words: str, message: object) -> None:
     outcome.code, outcome.words = code, words
     warn(message)
 
@@ -153,7 +160,8 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
 
     ``remarks``: whether the choices that the solver made are printed.
 
-    Raises InputError, ResultError, and KeyboardInterrupt for a signal that came when the run had ended but was not yet stored.
+    Raises InputError, ResultError, and KeyboardInterrupt for a signal that came when the run had ended but was not yet stored, or
+    while it was refused.
     """
     label, mark = case.labels[number], fingerprint(case, number)
     result = folder / f"{label}.h5"
@@ -167,6 +175,8 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
         flow = build_solver(case, number).prepare(problem)
     except ValueError as error:
         raise solver_error(case, number, error) from error
+    from mfpde.compile import announced  # which brings the compiler, as the solvers do
+
     noted = _kernel_notes(problem, flow)
     table = case.table.solver[number]
     origin = Label(
@@ -180,10 +190,16 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
     )
     recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds)
     bar = Bar(label, problem.save_at[-1])
+    stopped: Sequence[int] = ()
     try:
-        with interruption() as stopped:
+        with interruption() as stopped, announced(bar.compiling):
             status, message = _ended(case, number, lambda: march(flow, problem.save_at, recorder, bar, stopped))
             recorder.finish(status, message, (*flow.notes, *noted), flow.tables if isinstance(flow, Timeless) else None)
+    except (InputError, ResultError, OSError, MemoryError) as error:
+        if stopped:  # else the batch would go on with its next case
+            warn(error)
+            raise KeyboardInterrupt from error
+        raise
     finally:
         bar.close()
         recorder.close()

@@ -156,6 +156,7 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from mfpde.case import InputError, load_case
     from mfpde.case.build import build_problem
+    from mfpde.case.describe import describe_term
     from mfpde.study.plan import plan_study
 
     try:
@@ -167,8 +168,8 @@ def _check(options: argparse.Namespace) -> int:
     tell(f"{options.case}: good")
     for text in problem.domain.describe():
         tell(f"  {text}")
-    for name, term in problem.energy.terms.items():
-        tell(f"  {name}: {getattr(term, 'description', type(term).__name__.lower())}")
+    for table, (name, term) in zip(case.table.energy, problem.energy.terms.items(), strict=True):
+        tell(f"  {name}: {describe_term(table, term)}")
     tell(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
     for line in (plan.description, *plan.notes) if plan else ():
         tell(f"  study: {line}")

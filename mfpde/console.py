@@ -24,8 +24,9 @@ def tell(text: str) -> None:
 
 
 def warn(message: object) -> None:
-    """Print one message line to standard error."""
-    _write(sys.stderr, f"mfpde: {message}")
+    """Print a message to standard error, on one line or, if it has ``problems``, on a line for each of them."""
+    for line in getattr(message, "problems", (message,)):
+        _write(sys.stderr, f"mfpde: {line}")
 
 
 def _write(stream: TextIO | None, text: str) -> None:

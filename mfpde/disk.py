@@ -20,7 +20,8 @@ class Disk(Domain):
     """The disk of ``radius`` R about ``center`` c in the plane, with no flux through its rim; points are Cartesian, grids are polar.
 
     ``coordinates`` are the names of the two axes; ``axes``, ``lower`` and ``upper`` are those of the box around the disk. This is
-    the ball that bounds the parameters in mean-field networks, with normal reflection at the rim. Raises ValueError for a radius
+    the ball that bounds the parameters in mean-field networks, with normal reflection at the rim. ``walls_modelled``: the rim is part
+    of the model, not just where the computation is cut off, so that mass at it is nothing to warn of. Raises ValueError for a radius
     that is not positive, numbers that are not finite, or names that are not two different ones.
     """
 
@@ -28,6 +29,7 @@ class Disk(Domain):
     coordinates: tuple[str, str]
     radius: float
     center: tuple[float, float] = (0.0, 0.0)
+    walls_modelled: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.coordinates) != 2 or len(self.center) != 2 or self.coordinates[0] == self.coordinates[1]:
@@ -49,7 +51,8 @@ class Disk(Domain):
 
     def describe(self) -> tuple[str, ...]:
         """What it is, in one text."""
-        return (f"({', '.join(self.names)}) in the disk of radius {self.radius:g} about ({self.center[0]:g}, {self.center[1]:g})",)
+        rim = ", whose rim is part of the model" * self.walls_modelled
+        return (f"({', '.join(self.names)}) in the disk of radius {self.radius:g} about ({self.center[0]:g}, {self.center[1]:g}){rim}",)
 
     @cached_property
     def middle(self) -> FloatArray:
@@ -154,6 +157,10 @@ class PolarGrid(Grid):
     def periodic(self, axis: int) -> bool:
         """The angle is."""
         return axis == 1
+
+    def walls_modelled(self, axis: int) -> bool:
+        """Whether the rim, which is across the radius, is part of the model."""
+        return axis == 0 and self.domain.walls_modelled
 
     @cached_property
     def spacing(self) -> FloatArray:

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from itertools import product
@@ -31,7 +31,9 @@ class Axis:
     """One coordinate of the domain, ``lower <= coordinate <= upper``.
 
     A plain axis ends in no-flux walls; a ``periodic`` one is a circle of length ``upper - lower``; along a ``frozen`` one
-    nothing moves. Raises ValueError for bounds that are not finite and increasing, or an axis both periodic and frozen.
+    nothing moves. ``walls_modelled``: the walls are part of the model, not just where the computation is cut off, so that mass at them
+    is nothing to warn of. Raises ValueError for bounds that are not finite and increasing, an axis both periodic and frozen, or
+    one of these with modelled walls.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Axis:
     upper: float
     periodic: bool = False
     frozen: bool = False
+    walls_modelled: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lower) and math.isfinite(self.upper) and self.lower < self.upper):
@@ -47,6 +50,8 @@ class Axis:
             raise ValueError(f"axis {self.name!r} is too long: upper - lower overflows")
         if self.periodic and self.frozen:
             raise ValueError(f"axis {self.name!r} cannot be both periodic and frozen")
+        if self.walls_modelled and (self.periodic or self.frozen):
+            raise ValueError(f"axis {self.name!r} is {'periodic' if self.periodic else 'frozen'}: no walls stop the flow along it")
 
     @property
     def length(self) -> float:
@@ -88,7 +93,8 @@ class Domain:
 
     def describe(self) -> tuple[str, ...]:
         """What it is, in one text for each axis."""
-        kinds = (" periodic" if axis.periodic else " frozen" if axis.frozen else "" for axis in self.axes)
+        words = {"periodic": " periodic", "frozen": " frozen", "walls_modelled": " between walls that are part of the model"}
+        kinds = ("".join(text for name, text in words.items() if getattr(axis, name)) for axis in self.axes)
         return tuple(f"{a.name} in [{a.lower:g}, {a.upper:g}]{kind}" for a, kind in zip(self.axes, kinds, strict=True))
 
     @cached_property
@@ -227,6 +233,24 @@ class Grid:
     def periodic(self, axis: int) -> bool:
         """Whether the first and the last cell along an axis are neighbours."""
         return self.domain.axes[axis].periodic
+
+    def walls_modelled(self, axis: int) -> bool:
+        """Whether the walls across an axis are part of the model."""
+        return self.domain.axes[axis].walls_modelled
+
+    @cached_property
+    def cutoff_cells(self) -> IntArray:
+        """Flat indices of the cells at walls that are not part of the model, across the axes along which mass moves. Mass that gathers
+        there says that the domain is too small."""
+        touching = np.zeros(self.cells, dtype=bool)
+        for axis in self.moving:
+            if self.periodic(axis) or self.walls_modelled(axis):
+                continue
+            area = self.metric(axis).area
+            for end in (0, -1):
+                if area[end] > 0.0:
+                    np.moveaxis(touching, axis, 0)[end] = True
+        return np.flatnonzero(touching)
 
     @cached_property
     def spacing(self) -> FloatArray:

@@ -30,6 +30,11 @@ class StepFailed(Exception):
 WARNING = "warning: "
 """How a note begins that asks for attention."""
 
+WALL_ADVICE = (
+    'widen the domain until this no longer changes the result, or write walls = "model" in [domain.…] if they are part of the model'
+)
+"""What to do where mass gathers at walls."""
+
 STEP_FIELDS = ("time", "dt", "energy", "mass", "minimum", "dissipation", "balance", "wall", "iterations")
 
 
@@ -38,7 +43,7 @@ class StepRecord:
     """The certificate of one step: the state at its end (minimum: least cell average or weight) and ∫ρ|∇δE/δρ|² there.
 
     ``balance``: the energy's change plus the dissipation over the step by the trapezoidal rule, which is what is left of the
-    dissipation identity. ``wall``: the share of the mass at walls. ``iterations``: linear systems solved.
+    dissipation identity. ``wall``: the share of the mass at walls that are not part of the model. ``iterations``: linear systems solved.
     """
 
     time: float

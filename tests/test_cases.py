@@ -1,5 +1,6 @@
 """Every shipped case runs at small size and keeps its promises."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,13 @@ import pytest
 
 from mfpde.case import load_case
 from mfpde.case.build import build_problem, build_solver
+from mfpde.cli import main
 from mfpde.run import Status
 
 CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
 SMALL = {"teacher_student": "[128]", "teacher_density": "[128]", "noisy_student": "[96]", "heat_refinement": "[64]", "circle": "[64]"}
-SMALL |= {"desai_zwanzig": "[64]"}
+SMALL |= dict.fromkeys(("aggregation", "desai_zwanzig", "keller_segel", "porous_medium", "semicircle"), "[64]")
+FEWEST = {"semicircle": 40}
 
 
 def test_all_cases_are_here():
@@ -23,14 +26,25 @@ def test_all_cases_are_here():
         "real_data",
         "noisy_student",
         "desai_zwanzig",
+        "porous_medium",
+        "aggregation",
+        "keller_segel",
+        "semicircle",
     }
+
+
+def small(path: Path) -> tuple[str, ...]:
+    """Fewer cells, atoms and times."""
+    cells, count = SMALL.get(path.stem, "[24, 24]"), FEWEST.get(path.stem, 200)
+    changes = {"finite_volume": f"cells={cells}", "stationary": f"cells={cells}", "particles": f"count={count}"}
+    solvers = tomllib.loads(path.read_text(encoding="utf-8"))["solver"]
+    return (*(f"solver.{number}.{changes[solver['kind']]}" for number, solver in enumerate(solvers)), "time.save=[0.0, 0.5, 2.0]")
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
 def test_a_shipped_case_says_its_purpose_and_keeps_its_certificates(path):
     assert path.read_text().startswith("# ")
-    overrides = [f"solver.fv.cells={SMALL.get(path.stem, '[24, 24]')}", "solver.particles.count=200", "time.save=[0.0, 0.5, 2.0]"]
-    case = load_case(path, tuple(overrides))
+    case = load_case(path, small(path))
     problem = build_problem(case)
     for number, label in enumerate(case.labels):
         run = build_solver(case, number).solve(problem)
@@ -53,3 +67,10 @@ def test_a_shipped_case_keeps_its_certificates_at_full_size(path):
         assert steps.mass_drift() <= 1e-12
         assert np.min(steps["minimum"]) >= 0.0
         assert not np.isfinite(steps["energy"]).all() or steps.energy_rise() <= 1e-12
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["heat_refinement", "porous_medium"])
+def test_a_shipped_study_shows_the_orders_that_it_expects(name, tmp_path):
+    path = next(path for path in CASES if path.stem == name)
+    assert main(["study", str(path), "--output", str(tmp_path), "--no-figures"]) == 0

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -26,12 +27,16 @@ from mfpde.solvers.finite_volume.solver import FiniteVolumeFlow
 from mfpde.solvers.particles import LangevinFlow
 
 SHIPPED = [
+    "aggregation",
     "circle",
     "desai_zwanzig",
     "disk",
     "heat_refinement",
+    "keller_segel",
     "noisy_student",
+    "porous_medium",
     "real_data",
+    "semicircle",
     "teacher_density",
     "teacher_student",
     "two_dimensional",
@@ -202,7 +207,25 @@ def test_check_says_what_the_case_holds(case: Path) -> None:
     lines = done("check", case).splitlines()
     assert lines[0] == f"{case}: good"
     assert lines[1] == "  theta in [-2, 2]"
+    assert lines[2] == "  potential: ∫V dρ with V = theta**2"
     assert lines[-1] == "  solvers: fv, particles; 3 times up to 0.1"
+
+
+TERMS = {
+    'kind = "entropy"\ntemperature = 0.3': "entropy: T ∫ρ log ρ with T = 0.3",
+    'kind = "porous_medium"\nlabel = "gas"\nexponent = 1.5': "gas: c ∫ρ^m/(m − 1) with m = 1.5, c = 1",
+    'kind = "interaction"\nkernel = "-exp(-r**2)"\ncoefficient = 2.0': (
+        "interaction: ½ ∬ c W(x − y) dρ dρ with W = -exp(-r**2), c = 2 (smooth at 0)"
+    ),
+    NETWORK: "two_layer: ½ E|∫σ(x·θ)dρ − y|² with σ = tanh, x normal with deviation 1, y a teacher of 2 neurons",
+}
+
+
+@pytest.mark.parametrize(("term", "said"), TERMS.items(), ids=["entropy", "porous medium", "interaction", "network"])
+def test_check_says_each_term_with_its_formula_and_values(term: str, said: str, case: Path) -> None:
+    particles = SMALL[SMALL.index('[[solver]]\nkind = "particles"') : SMALL.index("[compare]")]
+    small(case, (POTENTIAL, term), (particles, ""))
+    assert f"  {said}" in done("check", case).splitlines()
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
@@ -252,7 +275,7 @@ def schema() -> Any:
 def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     assert schema["$schema"].startswith("https://json-schema.org/")
     top = {"title", "domain", "energy", "initial", "time", "solver", "compare", "study"}
-    axis = {"lower", "upper", "periodic", "frozen", "axes", "radius", "center"}
+    axis = {"lower", "upper", "periodic", "frozen", "walls", "axes", "radius", "center"}
     network = {"activation", "inputs", "teacher", "parameter", "bias"}
     inputs, teacher = {"law", "scale", "file", "columns", "standardize"}, {"neurons", "weights", "density", "column"}
     solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux"}
@@ -261,6 +284,26 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference"}
     assert set(schema["properties"]) == top
     assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest
+
+
+def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    table = readme[readme.index("**The keys of a case**") : readme.index("**A study**")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {4}
+    tables = {key for part in schema["$defs"].values() for key in part.get("properties", {})}
+    assert not [key for key in tables if f"`{key}`" not in table]
+    defaults = {name.strip("` "): default for _, names, default, _ in rows for name in names.split(",")}
+    known = {
+        "periodic": "AxisTable",
+        "center": "DiskTable",
+        "bias": "TwoLayerTerm",
+        "parameter": "TwoLayerTerm",
+        "select": "StationarySolver",
+    }
+    known |= {"start": "ParticleSolver", "flux": "FiniteVolumeSolver", "stepper": "FiniteVolumeSolver", "walls": "DiskTable"}
+    for key, model in known.items():
+        assert defaults[key].strip("`") == json.dumps(schema["$defs"][model]["properties"][key]["default"]), key
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -455,6 +498,19 @@ def datasets(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     with h5py.File(path) as file:
         file.visititems(keep)
     return found
+
+
+def test_a_compilation_is_announced_once_and_what_is_compiled_already_is_not() -> None:
+    from numba import njit
+
+    from mfpde.compile import announced
+
+    told: list[str] = []
+    double, triple = njit(lambda x: 2 * x), njit(lambda x: 3 * x)
+    for _ in range(2):
+        with announced(lambda: told.append("waiting")):
+            assert (double(2), triple(2)) == (4, 6)
+    assert told == ["waiting"]
 
 
 def test_a_piped_run_shows_no_progress_and_prints_in_order(case: Path, tmp_path: Path) -> None:
@@ -707,3 +763,20 @@ def test_a_terminal_without_unicode_gets_no_traceback(case: Path, tmp_path: Path
     ended = process("run", case, "--output", tmp_path / "out", "--no-figures", PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "fv: DONE" in ended.stdout
+
+
+# --- interruption -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_a_start_is_refused_ends_the_batch(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(flow: FiniteVolumeFlow) -> Any:
+        signal.raise_signal(number)
+        raise ValueError("no such start")
+
+    monkeypatch.setattr(FiniteVolumeFlow, "start", refusing)
+    paths = [small(tmp_path / "one.toml"), small(tmp_path / "two.toml")]
+    answer = call("run", *paths, "--output", tmp_path / "out", "--no-figures")
+    assert answer.code == 130
+    assert answer.err.splitlines() == [f"mfpde: {paths[0]}:17: solver[0]: no such start", "mfpde: interrupted"]
+    assert str(paths[1]) not in answer.out, "the next case is not begun"

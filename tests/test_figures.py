@@ -4,9 +4,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfpde.compare import compare
+from mfpde.disk import Disk
 from mfpde.domain import Axis, Domain, Grid
 from mfpde.energy import Circle, Normal, Samples, two_layer
 from mfpde.figures import FORMATS, curves, densities, draw_comparison, draw_network, draw_run, network, panels, style
@@ -63,6 +65,12 @@ def texts(figure: Figure | None) -> str:
     return "\n".join(str(t.get_text()) for t in figure.findobj(matplotlib.text.Text))
 
 
+def drawn(axes: Axes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The points of every line with some on the axes' own coordinates."""
+    lines = [line for line in axes.lines if line.get_transform() == axes.transData and len(np.asarray(line.get_xdata()))]
+    return [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in lines]
+
+
 ALL = ["density.png", "energy.png", "distance.png"]
 
 
@@ -105,6 +113,79 @@ def test_single_saved_time(tmp_path: Path) -> None:
     assert curves.make_trajectory_figure(runs[1]) is None
 
 
+def test_a_single_time_is_compared_by_bars_with_their_numbers() -> None:
+    runs = [stored("grid", LINE, [2.0], [bell(LINE, 40, 0.0)]), stored("cloud", LINE, [2.0], [bell(LINE, 40, 0.5)])]
+    comparison = compare(runs)
+    figure = curves.make_distance_figure(runs, comparison)
+    (bar,) = figure.axes[0].patches
+    assert bar.get_width() == pytest.approx(comparison.pairs[0].distance[0])  # type: ignore[attr-defined]
+    shown = texts(figure)
+    assert f"{comparison.pairs[0].distance[0]:.3g}" in shown
+    assert "distance to grid at t = 2" in shown
+    assert "time" not in shown
+
+
+def test_times_over_decades_are_logarithmic_and_time_0_stands_apart() -> None:
+    times = np.array([0.0, 0.1, 1.0, 10.0, 100.0])
+    scale = style.choose_time_scale(times)
+    places = scale.place(times)
+    assert scale.logarithmic
+    assert places[1:] == pytest.approx(times[1:])
+    assert places[0] < scale.gap < 0.1
+    assert np.isnan(scale.place(np.array([0.05]))).all(), "a logarithmic axis begins at the first time"
+    runs = pair(LINE, 20, times.tolist())
+    figure = curves.make_distance_figure(runs, compare(runs))
+    zero, line = drawn(figure.axes[0])[:2]
+    assert (len(zero[0]), len(line[0])) == (1, 4), "no line across the break"
+    assert figure.axes[0].get_xscale() == "log"
+
+
+@pytest.mark.parametrize("times", [np.linspace(0.0, 1.0, 201), np.array([0.0, 1.0, 5.0, 20.0]), np.array([0.0]), np.array([3.0])])
+def test_other_times_are_linear(times: np.ndarray) -> None:
+    assert not style.choose_time_scale(times).logarithmic
+
+
+def test_dissipation_below_round_off_is_not_drawn() -> None:
+    times = np.linspace(0.0, 10.0, 101)
+    decay = np.exp(-8.0 * times)
+    noise = np.where(decay > 1e-24, decay, 1e-30 * (1.0 + GENERATOR.random(101)))
+    run = stored("grid", LINE, times.tolist(), [bell(LINE, 8, 0.0)] * 101, {"potential": 1.0 + decay})
+    run.run.certificate.rows[:, 5] = noise
+    figure = curves.make_energy_figure([run])
+    assert figure is not None
+    ((_, values),) = drawn(figure.axes[1])
+    assert values.min() > 1e-17
+    assert "values below round-off are not shown" in texts(figure)
+    run.run.certificate.rows[:, 5] = 1e-30
+    assert len(curves.make_energy_figure([run]).axes) == 1, "nothing is left of it"  # type: ignore[union-attr]
+
+
+def test_histograms_have_bars_that_suit_the_particles() -> None:
+    axis = LINE.axes[0]
+    normal = Particles.equal(GENERATOR.normal(0.0, 0.5, (4000, 1)).clip(-3.0, 3.0))
+    bars = densities._histogram(normal, axis, 0.0)
+    assert np.sum(bars.heights * np.diff(bars.edges)) == pytest.approx(1.0)
+    assert 0.05 < bars.edges[1] - bars.edges[0] < 0.12, "2 · IQR · N^(-1/3) is 0.085"
+    narrow = densities._histogram(Particles.equal(normal.points * 1e-3), axis, 0.05)
+    assert narrow.edges[1] - narrow.edges[0] == pytest.approx(0.05), "not narrower than the cells of a density"
+    point = densities._histogram(Particles.equal(np.zeros((100, 1))), axis, 0.0)
+    assert len(point.heights) == densities._MOST_BARS
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.0, "0"), (0.05, "0.05"), (1000.0, "1000"), (1e6, "10⁶"), (2.5e-7, "2.5·10⁻⁷")])
+def test_numbers_in_words(value: float, shown: str) -> None:
+    assert style.write_number(value) == shown
+
+
+def test_a_fine_disk_is_smooth_and_keeps_its_values() -> None:
+    disk = Disk(("a", "b"), 2.0)
+    density = DensityFunction(lambda p: 1.0 + 0.2 * p[:, 0], disk).on(disk.grid((20, 40)))
+    x, y, values = densities._tiles(density)
+    assert np.hypot(x, y).max() == pytest.approx(2.0)
+    inner = np.hypot(x, y) < 1.9
+    assert values[inner] == pytest.approx((1.0 + 0.2 * x[inner]) / (4.0 * np.pi), rel=1e-2)
+
+
 def test_constant_zero_energy(tmp_path: Path) -> None:
     zero = {"potential": np.zeros(2)}
     runs = [stored(name, LINE, [0.0, 1.0], [bell(LINE, 30, c)] * 2, zero, 0.0) for name, c in (("a", 0.0), ("b", 0.3))]
@@ -128,9 +209,13 @@ def test_noise_shows_only_what_is_finite(tmp_path: Path) -> None:
         stored("noise", LINE, [0.0, 1.0], [cloud(LINE, 50)] * 2, noisy, np.nan),
     ]
     assert names(draw_comparison(runs, compare(runs), tmp_path)) == ALL
-    labels = [curve.label for curve in curves._energy_curves(runs)]
-    assert labels == ["grid", "noise, without entropy", "grid, without entropy"]
-    assert "not defined with noise: noise" in texts(curves.make_energy_figure(runs))
+    figure = curves.make_energy_figure(runs)
+    assert figure is not None
+    whole, partial, dissipation = figure.axes
+    assert [axes.get_ylabel() for axes in (whole, partial)] == ["energy $E$", "energy without\nentropy"]
+    assert [len(drawn(axes)) for axes in (whole, partial, dissipation)] == [1, 2, 1]
+    assert drawn(partial)[1][1] == pytest.approx([1.0, 0.1])
+    assert "not defined with noise: noise" in texts(figure)
     alone = stored("noise", LINE, [0.0], [cloud(LINE, 50)], {"entropy": np.array([np.inf])}, np.nan)
     assert names(draw_run(alone, tmp_path)) == ["noise-density.png"]
 

@@ -747,15 +747,15 @@ GOOD = {
     "quadratic": ([kernel("x**2/2")], "quadratic"),
     "exponential": ([kernel("-exp(-r/0.25)")], "exponential of length 0.25"),
     "log gas": ([], "infinite at 0"),
-    "scaled": ([(KERNEL, 'kernel = "-abs(x)"\ncoefficient = -3')], "W = -3 · (-abs(x)), a kink at 0"),
+    "scaled": ([(KERNEL, 'kernel = "-abs(x)"\ncoefficient = -3')], "W = -abs(x), c = -3 (a kink at 0)"),
     "cusp": ([kernel("sqrt(r)")], "a kink at 0"),
     "smooth": ([kernel("exp(-x**2)")], "smooth at 0"),
     "synchronisation": ([TORUS, kernel("-cos(pi*x/2)")], "smooth at 0"),
     "kink half way round": ([TORUS, kernel("x**2")], "smooth at 0"),
     "bounded reach": ([kernel("min(r, 0.5)**2")], "smooth at 0"),
     "a limit at 0": ([kernel("sin(r)/r")], "smooth at 0"),
-    "porous medium": ([(ENERGY, POROUS)], "porous medium 1 ρ^2"),
-    "fast diffusion": ([(ENERGY, POROUS.replace("2", "0.5") + "\ncoefficient = 2")], "fast diffusion 2 ρ^0.5"),
+    "porous medium": ([(ENERGY, POROUS)], "c ∫ρ^m/(m − 1) with m = 2, c = 1"),
+    "fast diffusion": ([(ENERGY, POROUS.replace("2", "0.5") + "\ncoefficient = 2")], "c ∫ρ^m/(m − 1) with m = 0.5, c = 2"),
 }
 
 

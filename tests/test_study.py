@@ -8,7 +8,7 @@ import signal
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +357,20 @@ def text_of(study: RefinementStudy) -> str:
     return refinement_text(study, "fv", Expectation())
 
 
+def test_orders_that_differ_or_are_low_are_answered_with_what_may_be_behind_them() -> None:
+    study = refinement_study(heat(), volumes, [(8,), (16,), (32,)], exact=heat_density, norms=("l1",))
+    coarse, steps, boundaries = "do not resolve the solution yet", "a smaller `tolerance`", "free boundaries and kinks limit the order"
+
+    def told(text: str) -> list[bool]:
+        return [words in text for words in (coarse, steps, boundaries)]
+
+    assert told(text_of(study)) == [False, False, False]
+    assert told(text_of(replace(study, pairwise=study.pairwise + 1.0))) == [True, False, True]
+    assert told(text_of(replace(study, pairwise=study.pairwise - 1.0))) == [False, True, True]
+    assert told(refinement_text(study, "fv", Expectation({"l1": 3.0}))) == [True, False, True]
+    assert told(refinement_text(study, "fv", Expectation({"l1": 1.0}))) == [False, False, False]
+
+
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
@@ -523,6 +537,9 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
         def at(self, time: float, steps: int) -> None:
             if self.name == wanted[0] and steps >= wanted[1] > 0:
                 signal.raise_signal(signal.SIGINT)
+
+        def compiling(self) -> None:
+            pass
 
         def close(self) -> None:
             pass

@@ -91,14 +91,14 @@ def call(*arguments: object) -> Answer:
     return Answer(code, out.getvalue(), err.getvalue(), tuple(str(w.message) for w in warned))
 
 
-def refusal(*arguments: object, written: bool = False) -> str:
-    """The one line with which a command refuses its input."""
+def refusal(*arguments: object, written: bool = False, problems: int = 1) -> str:
+    """The one line for each problem with which a command refuses its input."""
     answer = call(*arguments)
     assert answer.code == 2, f"exit code {answer.code}: {answer.out}{answer.err}"
-    assert answer.err.startswith("mfpde: ")
     assert answer.err.endswith("\n")
-    assert len(answer.err.splitlines()) == 1, answer.err
-    assert answer.err.rstrip("\n").isprintable(), answer.err
+    lines = answer.err.splitlines()
+    assert len(lines) == problems, answer.err
+    assert all(line.startswith("mfpde: ") and line.isprintable() for line in lines), answer.err
     assert "Traceback" not in answer.err
     assert not answer.warned
     assert written or not answer.out, "a command that is refused prints nothing on stdout"
@@ -113,6 +113,7 @@ class Wrong:
     says: tuple[str, ...]
     at: str | None = None
     csv: str | bytes | None = None
+    problems: int = 1
 
     def text(self) -> str:
         text = BASE
@@ -225,11 +226,13 @@ NUMBERS = {
     "bound beyond all floats": wrong("-2.0", "-1" + 400 * "0", "domain.theta.lower", "number", at="-1000"),
     "lower above upper": wrong("-2.0", "3.0", "domain.theta", "lower < upper", "3.0", "2.0", at="[domain.theta]"),
     "lower equal to upper": wrong("-2.0", "2.0", "domain.theta", "lower < upper", "2.0", at="[domain.theta]"),
-    "length that overflows": Wrong((("-2.0", "-1e308"), ("2.0", "1e308")), ("domain", "theta")),
+    "length that overflows": Wrong((("-2.0", "-1e308"), ("2.0", "1e308")), ("domain", "theta"), problems=2),
     "number for a truth value": wrong(AXIS, f"{AXIS}periodic = 1\n", "domain.theta.periodic", "boolean", "1", at="periodic"),
     "periodic and frozen": wrong(
         AXIS, f"{AXIS}periodic = true\nfrozen = true\n", "domain.theta", "periodic and frozen", at="[domain.theta]"
     ),
+    "walls of a circle": wrong(AXIS, f'{AXIS}periodic = true\nwalls = "model"\n', "domain.theta", "periodic", "leave `walls` out"),
+    "unknown walls": wrong(AXIS, f'{AXIS}walls = "modle"\n', "domain.theta.walls", "cutoff, model", 'mean "model"?', at="modle"),
     "number for a text": wrong(POTENTIAL, "density = 3", "energy[1].density", "string", "3", at="density = 3"),
     "number for a table": Wrong(
         ((COMPARE, ""), ('title = "base"', 'title = "base"\ncompare = 3')), ("compare", "table", "got 3"), "compare = 3"
@@ -462,7 +465,7 @@ ODDITIES = {
     "data file with a null byte": samples(TABLE, "inputs.file", inputs='file = "a\\u0000b", columns = ["x"]'),
     "end too small to divide": wrong(TIMES, "end = 5e-324\ncount = 3", "time.end", at="end"),
     "atom weights that overflow": atoms("atoms = [[0.5], [0.1]]\nweights = [1e308, 1e308]", "initial.weights", at="weights = [1e"),
-    "atom weights that underflow": atoms("atoms = [[0.5], [0.1]]\nweights = [5e-324, 1e308]", "initial.weights", at="weights = [5"),
+    "atom weights that underflow": atoms("atoms = [[0.5], [0.1]]\nweights = [5e-324, 1.0]", "initial.weights", at="weights = [5"),
     "data too large to square": samples(
         "x,y\n1e200,1e300\n-1e200,-1e300\n", "data.csv", inputs='file = "data.csv", columns = ["x"], standardize = true'
     ),
@@ -506,7 +509,7 @@ def test_wrong_input_is_answered_with_one_line_that_says_where_and_what(case: Wr
     path.write_text(case.text(), encoding="utf-8")
     if case.csv is not None:
         (tmp_path / "data.csv").write_bytes(case.csv if isinstance(case.csv, bytes) else case.csv.encode())
-    message = refusal("check", path)
+    message = refusal("check", path, problems=case.problems)
     place = f"{path}:" if case.at is None else f"{path}:{line_with(case.text(), case.at)}: "
     assert message.startswith(place)
     for words in case.says:
@@ -595,12 +598,37 @@ def test_the_line_is_found_however_the_key_is_written(tmp_path: Path) -> None:
         assert refusal("check", path).startswith(f"{path}:{line_with(text, 'here')}: domain.theta.lower: ")
 
 
-def test_several_problems_are_counted_and_the_unknown_key_comes_first(tmp_path: Path) -> None:
+def test_every_problem_is_named_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "case.toml"
     path.write_text(BASE.replace("cells", "cels").replace("count = 50", "count = 0").replace("-2.0", "nan"))
-    message = refusal("check", path)
-    assert "solver[0].cels" in message
-    assert "3 more problems" in message
+    lines = refusal("check", path, problems=3).splitlines()
+    for line, words in zip(lines, (":4: domain.theta.lower: ", ":26: solver[0].cels: ", ":30: solver[1].count: "), strict=True):
+        assert words in line
+    assert "unknown key; accepted here: kind, label, cells" in lines[1], "the misspelt key is not called missing as well"
+
+
+def test_many_problems_are_named_up_to_ten(tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text("".join(f"wrong_{k} = {k}\n" for k in range(12)) + BASE)
+    lines = refusal("check", path, problems=11).splitlines()
+    assert lines[9].startswith(f"mfpde: {path}:10: wrong_9: unknown key")
+    assert lines[10] == f"mfpde: {path}: and 2 more problems"
+
+
+def test_wrong_elements_of_one_list_and_missing_keys_of_one_table_are_one_problem_each(tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text(BASE.replace(TIMES, "save = [0.0, nan, -1.0, -2.0, nan]").replace("lower = -2.0\nupper = 2.0\n", ""))
+    lines = refusal("check", path, problems=3).splitlines()
+    assert lines[0].endswith("domain.theta: the keys `lower`, `upper` are missing")
+    assert lines[1].endswith("time.save[1]: must be a finite number, got nan (and 1 more of the list)")
+    assert lines[2].endswith("time.save[2]: must be at least 0, got -1.0 (and 1 more of the list)")
+
+
+@pytest.mark.parametrize("value", ["-3.0", "0.0"])
+def test_a_number_that_must_be_positive_is_answered_so(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text(BASE.replace("scale = 1.0", f"scale = {value}"))
+    assert refusal("check", path).endswith(f"energy[0].inputs.scale: must be positive, got {value}")
 
 
 SETTINGS: dict[str, tuple[str, ...]] = {

@@ -76,15 +76,21 @@ def _finite_volume(case: schema.CaseTable, table: schema.FiniteVolumeSolver) -> 
     from mfpde.solvers import finite_volume as fv
 
     temperature = sum(term.temperature for term in case.energy if isinstance(term, schema.EntropyTerm))
-    fluxes = {"auto": None, "upwind": fv.Upwind(), "limited": fv.LimitedUpwind(), "scharfetter_gummel": fv.ScharfetterGummel(temperature)}
+    pressure = fv.PressureUpwind.of([term.exponent for term in case.energy if isinstance(term, schema.PorousMediumTerm)])
+    fluxes: dict[str, fv.Flux | None] = {"auto": None, "upwind": fv.Upwind(), "limited": fv.LimitedUpwind(), "pressure": pressure}
+    fluxes["scharfetter_gummel"] = fv.ScharfetterGummel(temperature)
     steppers = {"auto": None, "explicit": fv.Explicit(), "implicit": fv.Implicit(), "implicit_euler": fv.ImplicitEuler()}
     return fv.FiniteVolume(tuple(table.cells), table.tolerance, fluxes[table.flux], steppers[table.stepper], table.step)
 
 
 def fingerprint(case: CaseFile, number: int) -> str:
-    """What a resumed run must share: domain, energy with its data, initial measure, times and the solver."""
+    """What a resumed run must share: domain, energy with its data, initial measure, times and the solver.
+
+    What walls mean is no part of it, as it changes nothing but a warning.
+    """
     table = case.table
-    kept: dict[str, Any] = table.model_dump(include={"domain", "energy", "initial", "time"})
+    kept: dict[str, Any] = table.model_dump(include={"energy", "initial", "time"})
+    kept["domain"] = {name: shape.model_dump(exclude={"walls"}) for name, shape in table.domain.items()}
     kept["solver"] = table.solver[number].model_dump(exclude={"label"})
     kept["axes"] = list(table.domain)
     kept["data"] = [_digest(case.path.parent / term.inputs.file) for term in _sampled(table)]
@@ -110,7 +116,7 @@ def _domain(table: schema.CaseTable) -> Domain:
         return _disk(shape, ("domain", first))
     _check_names({name: ("domain", name) for name in table.domain}, _RESERVED)
     intervals = ((name, a) for name, a in table.domain.items() if isinstance(a, schema.AxisTable))
-    axes = (Axis(name, float(a.lower), float(a.upper), a.periodic, a.frozen) for name, a in intervals)
+    axes = (Axis(name, float(a.lower), float(a.upper), a.periodic, a.frozen, a.walls == "model") for name, a in intervals)
     try:
         return Domain(tuple(axes))
     except ValueError as error:
@@ -120,7 +126,8 @@ def _domain(table: schema.CaseTable) -> Domain:
 def _disk(table: schema.DiskTable, key: Key) -> Disk:
     _check_names(dict.fromkeys(table.axes, (*key, "axes")), (*_RESERVED, *_RESERVED_ON_DISKS))
     try:
-        return Disk((table.axes[0], table.axes[1]), float(table.radius), (float(table.center[0]), float(table.center[1])))
+        center = float(table.center[0]), float(table.center[1])
+        return Disk((table.axes[0], table.axes[1]), float(table.radius), center, table.walls == "model")
     except ValueError as error:
         raise CaseError(key, str(error)) from error
 

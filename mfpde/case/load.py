@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from mfpde.case import schema
-from mfpde.case.errors import CaseError, Key, key_name, nearest, shown
+from mfpde.case.errors import CaseError, Key, key_name, line_of, nearest, shown
 
 _LARGEST_FILE = 5_000_000
 _DEEPEST_KEY = 50
@@ -30,6 +30,7 @@ class CaseFile:
         return [solver.label or solver.kind for solver in self.table.solver]
 
 
+_MOST_PROBLEMS = 10
 _BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
 _LENGTHS = {
     "too_short": "must not be empty",
@@ -40,11 +41,15 @@ _LENGTHS = {
 
 
 class InputError(ValueError):
-    """Wrong input, as one finished message."""
+    """Wrong input: one finished message for each of its ``problems``, of which there is at least one."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
-    """Read and validate a case file. Raises InputError with one message: file, line, key, value, accepted values."""
+    """Read and validate a case file. Raises InputError with a message for each problem: file, line, key, value, accepted values."""
     path = Path(path)
     text = _read(path)
     try:
@@ -54,11 +59,13 @@ def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
     try:
         for override in overrides:
             _override(data, override)
-        table = _validated(data)
+        table = schema.CaseTable.model_validate(data)
         case = CaseFile(path, text, overrides, table)
         _check_labels(case)
     except CaseError as error:
         raise InputError(error.located(str(path), text)) from error
+    except ValidationError as error:
+        raise InputError(*_problems(error.errors(include_url=False), data, path, text)) from error
     return case
 
 
@@ -125,22 +132,61 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _validated(data: dict[str, Any]) -> schema.CaseTable:
-    try:
-        return schema.CaseTable.model_validate(data)
-    except ValidationError as error:
-        findings = error.errors(include_url=False)
-        raise _translated(findings, data) from error
+def _problems(findings: list[Any], data: dict[str, Any], path: Path, text: str) -> list[str]:
+    """The findings of pydantic as messages, by their lines, the first ones where there are many."""
+    errors = [_merged(alike, data) for alike in _alike(findings, data)]
+    errors.sort(key=lambda error: line_of(text, error.key) or 0)
+    left = len(errors) - _MOST_PROBLEMS
+    more = [f"{path}: and {left} more problem{'s' * (left > 1)}"] * (left > 0)
+    return [*(error.located(str(path), text) for error in errors[:_MOST_PROBLEMS]), *more]
 
 
-def _translated(findings: list[Any], data: dict[str, Any]) -> CaseError:
-    """The first finding as a CaseError, preferring unknown keys over what is missing because of them."""
-    order = ["extra_forbidden", "union_tag_invalid"]
-    finding = min(findings, key=lambda f: order.index(f["type"]) if f["type"] in order else len(order))
+def _alike(findings: list[Any], data: dict[str, Any]) -> list[list[Any]]:
+    """The findings in groups that are one problem each. A key that is missing because it is misspelt is no problem of its own."""
+    unknown = [f["loc"] for f in findings if f["type"] == "extra_forbidden"]
+    groups: dict[Any, list[Any]] = {}
+    for finding in findings:
+        if finding["type"] != "missing" or not any(_is_misspelt(finding["loc"], other) for other in unknown):
+            groups.setdefault(_problem(finding, data), []).append(finding)
+    return list(groups.values())
+
+
+def _problem(finding: Any, data: dict[str, Any]) -> tuple[Any, ...]:
+    """What a finding shares with others of the same problem: the table of missing keys, the list of wrong elements, the key of a value
+    that could be of several types."""
     key, value = _resolve(finding["loc"], data, finding)
-    message = _message(finding, value, data, key)
-    more = len(findings) - 1
-    return CaseError(key, message + (f" — and {more} more problem{'s' if more > 1 else ''}" if more else ""))
+    if finding["type"] == "missing":
+        return "missing", finding["loc"][:-1]
+    if isinstance(value, dict) or not (key and isinstance(key[-1], int)):
+        return "value", key
+    while key and isinstance(key[-1], int):
+        key = key[:-1]
+    return "elements", key, finding["type"]
+
+
+def _merged(alike: list[Any], data: dict[str, Any]) -> CaseError:
+    """One error for findings that are one problem."""
+    first = _translated(alike[0], data)
+    if len(alike) == 1:
+        return first
+    if alike[0]["type"] == "missing":
+        names = ", ".join(f"`{finding['loc'][-1]}`" for finding in alike)
+        return CaseError(first.key, f"the keys {names} are missing")
+    others = [_translated(finding, data) for finding in alike[1:]]
+    if all(other.key == first.key for other in others):
+        wanted = [str(error).partition(", got ")[0].removeprefix("must be ") for error in (first, *others)]
+        return CaseError(first.key, f"must be {' or '.join(wanted)}, got {str(first).partition(', got ')[2]}")
+    return CaseError(first.key, f"{first} (and {len(others)} more of the list)")
+
+
+def _is_misspelt(missing: tuple[Any, ...], unknown: tuple[Any, ...]) -> bool:
+    """Whether an unknown key beside a missing one is like it."""
+    return missing[:-1] == unknown[:-1] and bool(nearest(str(unknown[-1]), [str(missing[-1])]))
+
+
+def _translated(finding: Any, data: dict[str, Any]) -> CaseError:
+    key, value = _resolve(finding["loc"], data, finding)
+    return CaseError(key, _message(finding, value, data, key))
 
 
 def _resolve(location: tuple[Any, ...], data: Any, finding: Any) -> tuple[Key, Any]:
@@ -185,6 +231,8 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"{_LENGTHS[kind].format(**context)}, got {shown(value)}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a table, got {shown(value)}"
+    if context.get("ge") == schema.LEAST and isinstance(value, int | float) and not value > 0.0:
+        return f"must be positive, got {shown(value)}"
     for bound, words in _BOUNDS.items():
         if bound in context:
             return f"must be {words} {context[bound]:.12g}, got {shown(value)}"

@@ -18,9 +18,10 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 _MOST = 1e30
+LEAST = 1e-30
 _NO_CONTROL = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
 Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
-Positive = Annotated[float, Field(ge=1e-30, le=_MOST)]
+Positive = Annotated[float, Field(ge=LEAST, le=_MOST)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_NO_CONTROL)]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
@@ -53,6 +54,12 @@ def _exactly_one(table: BaseModel, *names: str) -> None:
         raise ValueError(f"needs exactly one of {', '.join(names)}, got {' and '.join(given) or 'none'}")
 
 
+Walls = Annotated[
+    Literal["cutoff", "model"],
+    Field(description="model: walls are part of the model; cutoff: they only bound the computation, so that mass at them is warned of"),
+]
+
+
 class AxisTable(Table):
     """One coordinate of the domain."""
 
@@ -60,6 +67,7 @@ class AxisTable(Table):
     upper: Number = Field(description="upper end")
     periodic: bool = Field(False, description="a circle instead of no-flux walls")
     frozen: bool = Field(False, description="nothing moves along this axis")
+    walls: Walls | None = Field(None, description="default: cutoff; only where there are walls")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -69,6 +77,9 @@ class AxisTable(Table):
             raise ValueError(f"is too narrow to be resolved at its place, got lower = {self.lower}, upper = {self.upper}")
         if self.periodic and self.frozen:
             raise ValueError("cannot be both periodic and frozen")
+        if self.walls is not None and (self.periodic or self.frozen):
+            kind = "periodic" if self.periodic else "frozen"
+            raise ValueError(f"is {kind}, so that there are no walls to stop anything; leave `walls` out, got {self.walls}")
         return self
 
 
@@ -81,11 +92,13 @@ class DiskTable(Table):
     axes: list[Text] = Field(description="the names of the two Cartesian coordinates", json_schema_extra=_PAIR)
     radius: Positive
     center: list[Number] = Field([0.0, 0.0], description="the disk's centre", json_schema_extra=_PAIR)
+    walls: Walls = "cutoff"
 
     @model_validator(mode="before")
     @classmethod
     def _not_both(cls, table: Any) -> Any:
-        found = [name for name in AxisTable.model_fields if name in table] if isinstance(table, dict) else []
+        own = [name for name in AxisTable.model_fields if name not in cls.model_fields]
+        found = [name for name in own if name in table] if isinstance(table, dict) else []
         if found:
             raise ValueError(f"is an interval (lower, upper, periodic, frozen) or a disk (axes, radius, center), got {found[0]} in a disk")
         return table
@@ -104,7 +117,8 @@ class DiskTable(Table):
 def _shape(table: Any) -> str:
     """Which of the two a domain's table describes, by its keys."""
     keys = set(table) if isinstance(table, dict) else set()
-    return "disk" if isinstance(table, DiskTable) or keys & set(DiskTable.model_fields) else "interval"
+    own = set(DiskTable.model_fields) - set(AxisTable.model_fields)
+    return "disk" if isinstance(table, DiskTable) or keys & own else "interval"
 
 
 DomainTable = Annotated[
@@ -278,8 +292,10 @@ class FiniteVolumeSolver(Table):
     tolerance: Annotated[float, Field(ge=1e-15, le=1e-2)] | None = Field(
         None, description="largest L1 error of a time step; default: 1e-8 explicit, 1e-6 implicit, 1e-4 implicit_euler"
     )
-    flux: Literal["auto", "upwind", "limited", "scharfetter_gummel"] = Field(
-        "auto", description="auto: limited without entropy; with it scharfetter_gummel where the cells resolve the drift, else limited"
+    flux: Literal["auto", "upwind", "limited", "pressure", "scharfetter_gummel"] = Field(
+        "auto",
+        description="auto: pressure without entropy (limited, with slopes of ρ^(m−1) in a porous medium); with it scharfetter_gummel where "
+        "the cells resolve the drift, else limited",
     )
     stepper: Literal["auto", "explicit", "implicit", "implicit_euler"] = Field(
         "auto", description="auto: implicit (of second order) with an entropy or a porous medium, explicit without"

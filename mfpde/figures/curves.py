@@ -11,14 +11,17 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from mfpde.arrays import FloatArray
 from mfpde.compare import Comparison, Pair
 from mfpde.domain import Axis, Domain
 from mfpde.figures.style import (
     RunStyle,
+    TimeScale,
     add_legend,
     add_remark,
+    choose_time_scale,
     escape_text,
     name_run,
     pick_shades,
@@ -28,6 +31,7 @@ from mfpde.figures.style import (
     set_coordinate_ticks,
     spread_indices,
     start_figure,
+    write_number,
     write_symbol,
     write_title,
 )
@@ -35,31 +39,33 @@ from mfpde.measure import Particles
 from mfpde.storage import StoredRun
 
 _DISSIPATION = r"dissipation $\int\rho\,|\nabla\,\delta E/\delta\rho|^2$"
-_MOST_TRAJECTORIES = 200
+_MOST_TRAJECTORIES = 60
 _ROUNDING = 1e-13
+_LAST_BIT = float(np.finfo(float).eps)
 _BRANCHES = "branches/energy"
+_FLOOR = "floor: the error that the method may have"
+_DOTS = (0, (1, 2))
 
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """A line with markers at some of its points."""
+    """A line with markers at some of its points, and a floor below which its values are not resolved."""
 
     label: str
     x: FloatArray
     y: FloatArray
     style: RunStyle
     marked: list[int]
+    floor: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A panel of curves: their quantity, what to remark, floors (times, values, colour) below which nothing is resolved, and
-    whether the values are sizes, to be seen from 0."""
+    """A panel of curves: their quantity, what to remark, and whether the values are sizes, to be seen from 0."""
 
     curves: list[_Curve]
     name: str
     remarks: tuple[str, ...] = ()
-    floors: tuple[tuple[FloatArray, FloatArray, str], ...] = ()
     sized: bool = False
 
 
@@ -67,45 +73,51 @@ def _curve_figure(title: str, parts: Sequence[_Part], times: FloatArray) -> Figu
     """Panels above one another with one time axis and one legend."""
     figure = start_figure(title, 1.1 + 2.1 * len(parts))
     entries: dict[str, Artist] = {}
+    scale = choose_time_scale(times)
     for k, part in enumerate(parts):
         axes = figure.add_subplot(len(parts), 1, k + 1)
-        for name, handle in _draw_part(axes, part).items():
+        for name, handle in _draw_part(axes, part, scale).items():
             entries.setdefault(name, handle)
-        label, last = scale_time_axis(axes, times), k == len(parts) - 1
+        label, last = scale_time_axis(axes, scale), k == len(parts) - 1
         axes.set_xlabel(label if last else "")
         axes.tick_params(labelbottom=last)
-        entries |= _draw_floors(axes, part.floors)
+        entries |= _draw_floors(axes, part.curves, scale)
     add_legend(figure, entries)
     return figure
 
 
-def _draw_part(axes: Axes, part: _Part) -> dict[str, Artist]:
+def _draw_part(axes: Axes, part: _Part, scale: TimeScale) -> dict[str, Artist]:
     """The curves of one panel, with its scale; returns the entries of the legend."""
-    entries: dict[str, Artist] = {curve.label: _draw_curve(axes, curve) for curve in part.curves}
+    entries: dict[str, Artist] = {curve.label: _draw_curve(axes, curve, scale) for curve in part.curves}
     axes.set_ylabel(part.name)
     axes.grid(color="0.9", linewidth=0.5)
-    floors = [values for _, values, _ in part.floors]
-    values = np.concatenate([*(curve.y for curve in part.curves), *floors])
+    values = np.concatenate([values for curve in part.curves for values in (curve.y, curve.floor) if values is not None])
     add_remark(axes, [*part.remarks, scale_value_axis(axes, values, part.sized)])
     return entries
 
 
-def _draw_curve(axes: Axes, curve: _Curve) -> Line2D:
-    look = curve.style
-    marker: dict[str, Any] = {"marker": look.marker, "markersize": 4.5, "markerfacecolor": "white", "markevery": curve.marked}
-    (line,) = axes.plot(curve.x, curve.y, color=look.color, linestyle=look.dashes, linewidth=look.width, **marker)
+def _draw_curve(axes: Axes, curve: _Curve, scale: TimeScale) -> Line2D:
+    """The curve with its markers; the value at time 0 stands alone where its place is left of a break."""
+    look, places = curve.style, scale.place(curve.x)
+    marker: dict[str, Any] = {"marker": look.marker, "markersize": 4.5, "markerfacecolor": "white", "color": look.color}
+    apart = places < scale.first if scale.logarithmic else np.zeros(len(places), dtype=bool)
+    marked = np.isin(np.arange(len(places)), curve.marked)
+    shown = np.isfinite(places) & ~apart
+    axes.plot(places[apart], curve.y[apart], linestyle="none", **marker)
+    every = np.flatnonzero(marked[shown]).tolist()
+    (line,) = axes.plot(places[shown], curve.y[shown], linestyle=look.dashes, linewidth=look.width, markevery=every, **marker)
     return line
 
 
-def _draw_floors(axes: Axes, floors: Sequence[tuple[FloatArray, FloatArray, str]]) -> dict[str, Artist]:
-    """A shaded band below each floor, which reaches to the lower end of the axis."""
+def _draw_floors(axes: Axes, curves: Sequence[_Curve], scale: TimeScale) -> dict[str, Artist]:
+    """A shaded band below each floor, which reaches to the lower end of the axis; returns the entry of the legend."""
     bottom = axes.get_ylim()[0]
-    for times, values, color in floors:
-        axes.fill_between(times, bottom, np.maximum(values, bottom), color=color, alpha=0.13, linewidth=0.0)
-        axes.plot(times, values, color=color, linestyle=(0, (1, 2)), linewidth=1.0)
+    drawn = [(scale.place(curve.x), curve.floor, curve.style.color) for curve in curves if curve.floor is not None]
+    for places, values, color in drawn:
+        axes.fill_between(places, bottom, np.maximum(values, bottom), color=color, alpha=0.13, linewidth=0.0)
+        axes.plot(places, values, color=color, linestyle=_DOTS, linewidth=1.0)
     axes.set_ylim(bottom=bottom)
-    shade = Patch(facecolor="0.88", edgecolor="0.4", linestyle=":")
-    return {"floor: the error that the method may have": shade} if floors else {}
+    return {_FLOOR: Patch(facecolor="0.88", edgecolor="0.4", linestyle=":")} if drawn else {}
 
 
 def _certified(run: StoredRun, index: int, name: str) -> _Curve | None:
@@ -129,59 +141,134 @@ def _curve(label: str, x: FloatArray, y: FloatArray, look: RunStyle, marks: Floa
 
 
 def make_energy_figure(runs: Sequence[StoredRun]) -> Figure | None:
-    """Energy and dissipation against time; None if neither has a finite value."""
-    energies = _energy_curves(runs)
-    losses = [_certified(run, k, "dissipation") for k, run in enumerate(runs)]
-    drawn = [curve for curve in losses if curve is not None]
-    without = [name_run(run) for run, curve in zip(runs, losses, strict=True) if curve is None]
-    remark = (f"not defined with noise: {', '.join(without)}",) if without else ()
-    parts = [_Part(energies, "energy $E$"), _Part(drawn, _DISSIPATION, remark, (), True)]
+    """Energy, where some run lacks a term of it also the rest, and dissipation against time; None if none has a finite value."""
+    whole = [_certified(run, k, "energy") for k, run in enumerate(runs)]
+    losses = [_dissipation(run, k) for k, run in enumerate(runs)]
+    without = [name_run(run) for run, (curve, _) in zip(runs, losses, strict=True) if curve is None and not _has_dissipation(run)]
+    remarks = [f"not defined with noise: {', '.join(without)}"] * bool(without)
+    remarks += ["values below round-off are not shown"] * any(cut for _, cut in losses)
+    drawn = [curve for curve, _ in losses if curve is not None]
+    parts = [
+        _Part([curve for curve in whole if curve is not None], "energy $E$"),
+        _partial_energies(runs, whole),
+        _Part(drawn, _DISSIPATION, tuple(remarks), True),
+    ]
     parts = [part for part in parts if part.curves]
     if not parts:
         return None
     return _curve_figure(write_title(runs[0], "energy and dissipation" if drawn else "energy"), parts, _saved_times(runs))
 
 
+def _has_dissipation(run: StoredRun) -> bool:
+    return bool(np.isfinite(run.run.certificate["dissipation"]).any())
+
+
+def _dissipation(run: StoredRun, index: int) -> tuple[_Curve | None, bool]:
+    """The dissipation, and whether its end is left out: what is 1e-16 of the largest, or would not change the last digit of the
+    energy in the whole span of the run, is round-off."""
+    curve = _certified(run, index, "dissipation")
+    if curve is None:
+        return None, False
+    steps = run.run.certificate
+    size = np.interp(curve.x, steps["time"], np.abs(steps["energy"]))
+    resolved = (curve.y * float(steps["time"][-1]) > _LAST_BIT * size) & (curve.y > _LAST_BIT * float(np.max(curve.y)))
+    end = int(np.max(np.flatnonzero(resolved), initial=-1)) + 1
+    cut = end < len(curve.x) and bool((curve.y[end:] > 0.0).any())
+    if not cut:
+        return curve, False
+    kept = replace(curve, x=curve.x[:end], y=curve.y[:end], marked=[k for k in curve.marked if k < end])
+    return (kept if end else None), True
+
+
 def _saved_times(runs: Sequence[StoredRun]) -> FloatArray:
-    """All saved times, and those where the certificates begin and end."""
+    """All saved times, those where the certificates begin and end, and a tenth of the first one where steps are as early."""
     steps = [run.run.certificate["time"] for run in runs]
-    return np.unique(np.concatenate([*(run.run.times for run in runs), *(t[:1] for t in steps), *(t[-1:] for t in steps)]))
+    times = np.unique(np.concatenate([*(run.run.times for run in runs), *(t[:1] for t in steps), *(t[-1:] for t in steps)]))
+    first = float(np.min(times, initial=np.inf, where=times > 0.0))
+    early = any(np.any((t > 0.0) & (t <= 0.1 * first)) for t in steps)
+    return np.append(times, 0.1 * first) if early and choose_time_scale(times).logarithmic else times
 
 
-def _energy_curves(runs: Sequence[StoredRun]) -> list[_Curve]:
-    """The whole energy step by step, and for all runs without the terms that some run has no finite value of, if there are such."""
+def _partial_energies(runs: Sequence[StoredRun], whole: Sequence[_Curve | None]) -> _Part:
+    """The energies at the saved times without the terms of which some run has no finite value; no curves if all runs have all."""
     left_out = sorted({name for run in runs for name, values in run.run.energy.items() if np.isinf(values).all() and len(values)})
-    whole = [_certified(run, k, "energy") for k, run in enumerate(runs)]
-    partial = [(k, whole[k] is not None) for k in range(len(runs)) if left_out or whole[k] is None]
-    partial.sort(key=lambda item: item[1])
-    parts = [curve for k, beside in partial for curve in _partial_energy(runs[k], k, left_out, beside)]
-    return [*(curve for curve in whole if curve is not None), *parts]
+    if not left_out and all(curve is not None for curve in whole):
+        return _Part([], "")
+    curves = [curve for k, run in enumerate(runs) if (curve := _partial_energy(run, k, left_out)) is not None]
+    name = f"energy without\n{', '.join(left_out)}".replace("_", " ") if left_out else "energy $E$"
+    return _Part(curves, name)
 
 
-def _partial_energy(run: StoredRun, index: int, left_out: Sequence[str], beside: bool) -> list[_Curve]:
-    """The energy at the saved times without some terms; drawn faintly where the whole energy stands beside it."""
+def _partial_energy(run: StoredRun, index: int, left_out: Sequence[str]) -> _Curve | None:
+    """The sum of the other terms at the saved times."""
     kept = [values for name, values in run.run.energy.items() if name not in left_out]
     if not kept or not len(run.run.times):
-        return []
-    label = f"{name_run(run)}, without {', '.join(left_out).replace('_', ' ')}" if left_out else name_run(run)
-    look = pick_style(index)
-    look = replace(look, dashes=(0, (2, 2)), marker="x", width=1.0) if beside else look
-    return [_curve(label, run.run.times, np.sum(kept, axis=0), look, run.run.times)]
+        return None
+    return _curve(name_run(run), run.run.times, np.sum(kept, axis=0), pick_style(index), run.run.times)
 
 
 # Distances.
 
 
 def make_distance_figure(runs: Sequence[StoredRun], comparison: Comparison) -> Figure:
-    """W₂ above; below, where some term has a loss, the relative loss gap."""
+    """W₂ above; below, where some term has a loss, the relative loss gap. A single time is drawn as bars."""
     pairs = [(pair, _pair_style(runs, pair, k)) for k, pair in enumerate(comparison.pairs)]
-    curves = [_curve(escape_text(pair.label), pair.times, pair.distance, look, pair.times) for pair, look in pairs]
-    floors = tuple((pair.times, pair.floor, look.color) for pair, look in pairs if (pair.floor > 0.0).any())
-    parts = [_Part(curves, "distance $W_2$", (), floors, True)]
+    curves = [
+        replace(_curve(escape_text(pair.label), pair.times, pair.distance, look, pair.times), floor=_positive(pair.floor))
+        for pair, look in pairs
+    ]
+    parts = [_Part(curves, "distance $W_2$", (), True)]
     if comparison.terms:
         parts.append(_gap_part(pairs))
-    times = np.concatenate([pair.times for pair, _ in pairs])
-    return _curve_figure(write_title(runs[0], f"distance to {comparison.reference}"), parts, times)
+    times = np.unique(np.concatenate([pair.times for pair, _ in pairs]))
+    title = f"distance to {comparison.reference}"
+    if len(times) == 1:
+        return _bar_figure(write_title(runs[0], f"{title} at t = {write_number(times[0])}"), parts)
+    return _curve_figure(write_title(runs[0], title), [part for part in parts if _finite(part)], times)
+
+
+def _finite(part: _Part) -> bool:
+    return any(np.isfinite(curve.y).any() for curve in part.curves)
+
+
+def _positive(floor: FloatArray) -> FloatArray | None:
+    """None for a method without a floor."""
+    return floor if (floor > 0.0).any() else None
+
+
+def _bar_figure(title: str, parts: Sequence[_Part]) -> Figure:
+    """One panel for each quantity beside the others, with one bar and its number for each curve, which has a single point."""
+    figure = start_figure(title, 1.3 + 0.34 * len(parts[0].curves))
+    entries: dict[str, Artist] = {}
+    for column, part in enumerate(parts):
+        axes = figure.add_subplot(1, len(parts), column + 1)
+        entries |= _draw_bars(axes, part.curves)
+        labels = [curve.label for curve in part.curves] if column == 0 else [""] * len(part.curves)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.45, -0.55)
+        axes.tick_params(axis="y", length=0.0)
+        axes.set_xlabel(part.name)
+        add_remark(axes, part.remarks)
+    add_legend(figure, entries)
+    return figure
+
+
+def _draw_bars(axes: Axes, curves: Sequence[_Curve]) -> dict[str, Artist]:
+    """A bar and its number for each value, a dotted stroke at its floor; returns the entry of the legend."""
+    values = [float(curve.y[0]) for curve in curves]
+    floors = [float(curve.floor[0]) if curve.floor is not None else 0.0 for curve in curves]
+    for k, (curve, value, floor) in enumerate(zip(curves, values, floors, strict=True)):
+        length = value if np.isfinite(value) else 0.0
+        axes.barh(k, length, height=0.5, color=curve.style.color, alpha=0.75)
+        words = f"{value:.3g}" if np.isfinite(value) else "no ratio"
+        axes.annotate(words, (max(length, floor), k), (4.0, 0.0), textcoords="offset points", va="center", fontsize=8.0)
+        if floor > 0.0:
+            axes.plot([floor, floor], [k - 0.38, k + 0.38], color="black", linestyle=_DOTS, linewidth=1.4)
+    top = float(np.max([*np.nan_to_num(values), *floors]))
+    axes.set_xlim(0.0, 1.3 * top or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(4) if top > 0.0 else FixedLocator([0.0]))
+    stroke = Line2D([], [], color="black", linestyle=_DOTS, linewidth=1.4)
+    return {_FLOOR: stroke} if any(floors) else {}
 
 
 def _gap_part(pairs: Sequence[tuple[Pair, RunStyle]]) -> _Part:
@@ -192,7 +279,7 @@ def _gap_part(pairs: Sequence[tuple[Pair, RunStyle]]) -> _Part:
     remarks = ["no ratio where the reference vanishes"] * bool(np.any(~np.isfinite(every)))
     remarks += [f"gaps below {_ROUNDING:g} count as 0"] * bool(np.any((every < _ROUNDING) & (every > 0.0)))
     name = "relative energy gap\n" + r"$|E - E_\mathrm{ref}|\,/\,|E_\mathrm{ref}|$"
-    return _Part(curves, name, tuple(remarks), (), True)
+    return _Part(curves, name, tuple(remarks), True)
 
 
 def _ratios(gap: FloatArray) -> FloatArray:
@@ -218,9 +305,9 @@ def make_trajectory_figure(run: StoredRun) -> Figure | None:
     count = len(clouds[0].weights)
     what = f"{len(paths)} of {count} particles" if len(paths) < count else f"{count} particle{'s' * (count > 1)}"
     figure = start_figure(write_title(run, f"trajectories ({run.label or run.path.stem})"), 3.6, 5.6)
-    axes = figure.add_subplot()
-    _draw_paths(axes, run.run.times, paths, run.domain.axes[0])
-    axes.set_xlabel(scale_time_axis(axes, run.run.times))
+    axes, scale = figure.add_subplot(), choose_time_scale(run.run.times)
+    _draw_paths(axes, scale.place(run.run.times), paths, run.domain.axes[0])
+    axes.set_xlabel(scale_time_axis(axes, scale))
     axes.set_ylabel(write_symbol(run.domain.names[0]))
     set_coordinate_ticks(axes, "y", run.domain.axes[0], 6)
     add_remark(axes, [what, "straight lines between the saved times (grey)"])

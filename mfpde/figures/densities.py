@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mfpde.arrays import FloatArray
 from mfpde.disk import Disk, PolarGrid
-from mfpde.domain import Domain, Grid
+from mfpde.domain import Axis, Domain, Grid
 from mfpde.figures.panels import SPIKE, Panel, Scale, choose_times, find_level, find_scale, make_marginal_panels, make_panel, share_scale
 from mfpde.figures.style import (
     COLOR_MAP,
@@ -29,6 +29,7 @@ from mfpde.figures.style import (
     pick_style,
     set_coordinate_ticks,
     start_figure,
+    write_number,
     write_symbol,
     write_title,
 )
@@ -38,7 +39,8 @@ from mfpde.storage import StoredRun
 _MOST_TIMES = 6
 _MOST_MAPS = 4
 _FEW_ATOMS = 20
-_BARS = 60
+_FEWEST_BARS = 6
+_MOST_BARS = 1000
 _SPIKE_MAP = 150.0
 _ROUND = 180
 _ROOM = 1.04
@@ -63,7 +65,7 @@ def make_density_figure(runs: Sequence[StoredRun]) -> Figure | None:
         return _line_figure(runs, [make_panel(runs, float(t)) for t in times])
     if dimension == 2:
         return _map_figure(runs, [make_panel(runs, float(t)) for t in times], write_title(runs[0], "density"), True)
-    title = write_title(runs[0], f"marginal densities at t = {times[-1]:.4g}")
+    title = write_title(runs[0], f"marginal densities at t = {write_number(float(times[-1]))}")
     return _map_figure(runs, make_marginal_panels(runs, float(times[-1])), title, False)
 
 
@@ -79,7 +81,7 @@ def make_map_row(run: StoredRun, headings: Sequence[str], densities: Sequence[De
 def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
     rows, columns = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2)}.get(len(panels), (2, 3))
     figure = start_figure(write_title(runs[0], "density"), 1.2 + 1.9 * rows + (0.6 if columns == 1 else 0.0), WIDTH if columns > 1 else 5.0)
-    bars = [[_bars(m, _bar_grid(panel)) for m in panel.measures] for panel in panels]
+    bars = [[_bars(m, panel) for m in panel.measures] for panel in panels]
     scales = share_scale([find_scale([(b.heights, b.heights * np.diff(b.edges)) for b in row if b is not None], SPIKE) for row in bars])
     together = len(set(scales)) == 1
     drawn = any(part is not None for row in bars for part in row)
@@ -87,7 +89,7 @@ def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
     for k, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)
         _draw_line_panel(axes, panel, bars[k], scales[k])
-        set_coordinate_ticks(axes, "x", panel.domain.axes[0], 6 if columns < 3 else 5)
+        set_coordinate_ticks(axes, "x", panel.domain.axes[0], 6 if columns < 3 else 5, columns > 1)
         bottom, left = k + columns >= rows * columns or len(panels) < rows * columns, k % columns == 0
         axes.tick_params(labelbottom=bottom, labelleft=left or not together)
         axes.set_xlabel(write_symbol(panel.domain.names[0]) if bottom else "")
@@ -99,29 +101,34 @@ def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def _bar_grid(panel: Panel) -> Grid:
-    """The grid whose cells a histogram collects: the first density's."""
-    return panel.densities[0].grid if panel.densities else panel.domain.grid((480,))
-
-
-def _bars(measure: Measure | None, grid: Grid) -> _Bars | None:
+def _bars(measure: Measure | None, panel: Panel) -> _Bars | None:
     """A density as it is, particles as a histogram; None for a few particles."""
     if isinstance(measure, Density):
         return _Bars(measure.grid.edges(0), np.nan_to_num(np.ravel(measure.values), posinf=0.0))
     if measure is None or len(measure.weights) <= _FEW_ATOMS:
         return None
-    return _histogram(measure, grid)
+    cell = float(panel.densities[0].grid.spacing[0]) if panel.densities else 0.0
+    return _histogram(measure, panel.domain.axes[0], cell)
 
 
-def _histogram(particles: Particles, grid: Grid) -> _Bars:
-    """Bars of several cells each, about 60 over the middle 99 % of the particles, fewer for fewer particles."""
-    points, weights = particles.points[:, 0], particles.weights
-    low, high = np.quantile(points, [0.005, 0.995])
-    wanted = float(np.clip(np.sqrt(len(points)), 10.0, _BARS))
-    cells = max(1, round(float(high - low) / wanted / float(grid.spacing[0])))
-    edges = np.union1d(grid.edges(0)[::cells], grid.edges(0)[-1:])
-    mass, _ = np.histogram(points, bins=edges, weights=weights)
+def _histogram(particles: Particles, axis: Axis, least: float) -> _Bars:
+    """Equal bars from one end of the axis to the other, of the width that suits the number and the spread of the particles, but not
+    narrower than ``least``, the cells of a density beside them."""
+    count = axis.length / max(_bar_width(particles), least)
+    edges = np.linspace(axis.lower, axis.upper, int(np.clip(np.ceil(count - 1e-9), _FEWEST_BARS, _MOST_BARS)) + 1)
+    mass, _ = np.histogram(particles.points[:, 0], bins=edges, weights=particles.weights)
     return _Bars(edges, mass / np.diff(edges))
+
+
+def _bar_width(particles: Particles) -> float:
+    """2 · (interquartile range) · N^(−1/3) [Freedman–Diaconis 1981], but at least 2 N^(1/3) bars over the inner 99 %, for several groups
+    and flat densities; for weights N = (Σw)²/Σw²."""
+    order = np.argsort(particles.points[:, 0], kind="stable")
+    points, weights = particles.points[order, 0], particles.weights[order]
+    reached = (np.cumsum(weights) - 0.5 * weights) / float(np.sum(weights))
+    least, low, high, most = np.interp([0.005, 0.25, 0.75, 0.995], reached, points)
+    count = float(np.sum(weights)) ** 2 / float(np.sum(weights**2))
+    return max(float(min(2.0 * (high - low), 0.5 * (most - least)) / np.cbrt(count)), 1e-300)
 
 
 def _draw_line_panel(axes: Axes, panel: Panel, bars: Sequence[_Bars | None], scale: Scale) -> None:
@@ -197,12 +204,18 @@ def _map_figure(runs: Sequence[StoredRun], panels: Sequence[Panel], title: str, 
     small = 0.3 * bool(entries) + 0.16 * any(scale.spiky for scale in scales) + 0.16 * any(scale.note for scale in scales)
     figure = start_figure(title, 1.0 + 0.8 * mapped + small + rows * (side * aspect + 0.15), width, "compressed")
     axes: AxesRows = [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
+    together = timely and columns > 1 and len(set(scales)) == 1
+    found: list[QuadMesh] = []
     for k, panel in enumerate(panels):
         column = [row[k] for row in axes]
-        meshes = [_draw_map_panel(column[row], panel, row, scales[k]) for row in range(rows)]
+        meshes = [_draw_map_panel(column[row], panel, row, scales[k], columns > 1) for row in range(rows)]
         column[0].set_title(panel.heading + scales[k].note)
         _name_axes(column, panel.domain, k > 0 and timely, aspect)
-        _color_bar(figure, column, next((m for m in meshes if m is not None), None), scales[k], timely)
+        found += [mesh for mesh in meshes if mesh is not None]
+        if not together:
+            _color_bar(figure, column, next((m for m in meshes if m is not None), None), scales[k], timely, False)
+    if together:
+        _color_bar(figure, [panel for row in axes for panel in row], found[0] if found else None, scales[0], timely, True)
     for row, run in zip(axes, runs, strict=True):
         name = textwrap.wrap(name_run(run), max(16, int(13 * side * aspect)))
         row[0].set_ylabel("\n".join([*name, row[0].get_ylabel()]))
@@ -221,30 +234,39 @@ def _valued(density: Density) -> tuple[FloatArray, FloatArray]:
     return values, values * density.grid.weight
 
 
-def _draw_map_panel(axes: Axes, panel: Panel, index: int, scale: Scale) -> QuadMesh | None:
+def _draw_map_panel(axes: Axes, panel: Panel, index: int, scale: Scale, beside: bool) -> QuadMesh | None:
     """One run in one panel; returns what a colour bar needs."""
     measure = panel.measures[index]
     mesh = None
     if isinstance(measure, Density):
-        mesh = axes.pcolormesh(*_tiles(measure), cmap=COLOR_MAP, norm=_norm(scale), rasterized=True)
+        shading: Literal["gouraud", "flat"] = "gouraud" if _is_fine_disk(measure.grid) else "flat"
+        mesh = axes.pcolormesh(*_tiles(measure), cmap=COLOR_MAP, norm=_norm(scale), shading=shading, rasterized=True)
     elif measure is not None:
         _draw_outline(axes, panel)
         _draw_dots(axes, measure, pick_style(index))
     else:
         axes.text(0.5, 0.5, "not saved", transform=axes.transAxes, ha="center", va="center", color="0.4")
-    set_coordinate_ticks(axes, "x", panel.domain.axes[0], 4)
+    set_coordinate_ticks(axes, "x", panel.domain.axes[0], 4, beside)
     set_coordinate_ticks(axes, "y", panel.domain.axes[1], 4)
     if isinstance(panel.domain, Disk):
         _draw_rim(axes, panel.domain)
     return mesh
 
 
+def _is_fine_disk(grid: Grid) -> bool:
+    """Whether the cells of a polar grid are too narrow to be drawn one by one, which would leave stripes."""
+    return isinstance(grid, PolarGrid) and grid.cells[0] >= 16 and grid.cells[1] >= 32
+
+
 def _tiles(density: Density) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The corners of the cells, two coordinates each, and the values; arcs of a disk are divided until they look round."""
+    """The corners of the cells, two coordinates each, and the values; arcs of a disk are divided until they look round. Of a fine
+    polar grid the centres, on closed rings, for colours that are interpolated between them."""
     grid, values = density.grid, np.reshape(density.values, density.grid.cells)
     if not isinstance(grid, PolarGrid):
         return grid.edges(0), grid.edges(1), values.T
     parts = -(-_ROUND // grid.cells[1])
+    if _is_fine_disk(grid):
+        return _on_rings(grid, values, parts)
     angles = np.linspace(0.0, 2.0 * np.pi, parts * grid.cells[1] + 1)
     corners = _on_disk(grid.domain, grid.edges(0), angles)
     return corners[..., 0], corners[..., 1], np.repeat(values, parts, axis=1)
@@ -285,10 +307,18 @@ def _surface(density: Density) -> tuple[FloatArray, FloatArray, FloatArray]:
     grid, values = density.grid, np.reshape(density.values, density.grid.cells)
     if not isinstance(grid, PolarGrid):
         return grid.middles(0), grid.middles(1), values.T
-    radii = np.concatenate([[0.0], grid.middles(0), [grid.domain.radius]])
-    points = _on_disk(grid.domain, radii, np.append(grid.middles(1), grid.middles(1)[0]))
-    values = np.concatenate([np.full_like(values[:1], values[0].mean()), values, values[-1:]])
-    return points[..., 0], points[..., 1], np.concatenate([values, values[:, :1]], axis=1)
+    return _on_rings(grid, values, 1)
+
+
+def _on_rings(grid: PolarGrid, values: FloatArray, parts: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Points on the rings of the cell centres, at the origin and on the rim, closed in the angle, with ``parts`` points for each
+    cell, and values there, which are linear in between."""
+    radii, middles = np.concatenate([[0.0], grid.middles(0), [grid.domain.radius]]), grid.middles(1)
+    angles = np.linspace(middles[0], middles[0] + 2.0 * np.pi, parts * len(middles) + 1)
+    rings = np.concatenate([np.full_like(values[:1], values[0].mean()), values, values[-1:]])
+    points = _on_disk(grid.domain, radii, angles)
+    between = [np.interp(angles, middles, ring, period=2.0 * np.pi) for ring in rings]
+    return points[..., 0], points[..., 1], np.array(between)
 
 
 def _draw_dots(axes: Axes, particles: Particles, style: RunStyle) -> None:
@@ -310,13 +340,13 @@ def _name_axes(column: Sequence[Axes], domain: Domain, inner: bool, aspect: floa
     column[-1].set_xlabel(write_symbol(domain.names[0]))
 
 
-def _color_bar(figure: Figure, column: list[Axes], mesh: QuadMesh | None, scale: Scale, timely: bool) -> None:
-    """A colour bar below a column."""
+def _color_bar(figure: Figure, above: list[Axes], mesh: QuadMesh | None, scale: Scale, timely: bool, wide: bool) -> None:
+    """A colour bar below a column, or a wide one below all."""
     if mesh is None:
         return
     extend = "max" if scale.note else "neither"
-    bar = figure.colorbar(mesh, ax=column, location="bottom", extend=extend, aspect=14, shrink=0.95)
-    bar.locator = MaxNLocator(3)
+    bar = figure.colorbar(mesh, ax=above, location="bottom", extend=extend, aspect=30 if wide else 14, shrink=0.5 if wide else 0.86)
+    bar.locator = MaxNLocator(6 if wide else 3)
     bar.update_ticks()
     bar.set_label((r"density $\rho$" if timely else "marginal density") + "\n(square-root scale)" * scale.spiky)
 

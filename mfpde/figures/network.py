@@ -13,7 +13,18 @@ from mfpde.domain import Axis, Domain
 from mfpde.energy.features import HarmonicFeatures, InterpolatedFeatures
 from mfpde.energy.network import TwoLayer
 from mfpde.figures.panels import choose_times, find_measure
-from mfpde.figures.style import DASHES, WIDTH, AxesRows, add_legend, name_run, pick_shades, set_coordinate_ticks, start_figure, write_title
+from mfpde.figures.style import (
+    DASHES,
+    WIDTH,
+    AxesRows,
+    add_legend,
+    name_run,
+    pick_shades,
+    set_coordinate_ticks,
+    start_figure,
+    write_number,
+    write_title,
+)
 from mfpde.storage import StoredRun
 
 
@@ -79,7 +90,7 @@ def make_network_figure(term: TwoLayer, line: InputLine, runs: Sequence[StoredRu
     for axes, run in zip(flat, runs, strict=False):
         entries |= _draw_truth(axes, term, line) | _draw_students(axes, term, line, run, times)
         axes.set_title(name_run(run))
-        set_coordinate_ticks(axes, "x", line.axis, 5)
+        set_coordinate_ticks(axes, "x", line.axis, 5, columns > 1)
     _finish_network(panels, len(runs), line)
     add_legend(figure, entries)
     return figure
@@ -122,5 +133,5 @@ def _draw_students(axes: Axes, term: TwoLayer, line: InputLine, run: StoredRun, 
         measure = find_measure(run, time)
         if measure is not None:
             (curve,) = axes.plot(line.place, term.student_at(measure, line.inputs), color=shade, linestyle=dashes, linewidth=1.4)
-            entries[f"$t$ = {time:.4g}"] = curve
+            entries[f"$t$ = {write_number(time)}"] = curve
     return entries

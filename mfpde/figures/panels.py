@@ -8,7 +8,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.domain import Domain
-from mfpde.figures.style import spread_indices, write_symbol
+from mfpde.figures.style import spread_indices, write_number, write_symbol
 from mfpde.measure import Density, Measure, Particles
 from mfpde.storage import StoredRun
 
@@ -60,7 +60,7 @@ def find_measure(run: StoredRun, time: float) -> Measure | None:
 
 def make_panel(runs: Sequence[StoredRun], time: float) -> Panel:
     """One panel with all axes of the runs' domain, headed by its time."""
-    return Panel(f"$t$ = {time:.4g}", runs[0].domain, [find_measure(run, time) for run in runs])
+    return Panel(f"$t$ = {write_number(time)}", runs[0].domain, [find_measure(run, time) for run in runs])
 
 
 def make_marginal_panels(runs: Sequence[StoredRun], time: float) -> list[Panel]:

@@ -12,8 +12,10 @@ import numpy as np
 from matplotlib import style as mpl_style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, SymmetricalLogLocator
+from matplotlib.path import Path
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from mfpde.arrays import FloatArray, IntArray
 from mfpde.domain import Axis
@@ -34,6 +36,7 @@ _RC = {
     "axes.linewidth": 0.6,
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-3, 4),
+    "axes.formatter.use_mathtext": True,
     "legend.frameon": False,
     "pdf.fonttype": 42,
     "svg.hashsalt": "mfpde",
@@ -45,8 +48,13 @@ _GREEK = (
     "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
 )
 _SYMBOL = re.compile(rf"({_GREEK}|[A-Za-z])(?:_?(\d+)|_([a-z]))?")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DECADE_SPREAD = 20.0
 _LOG_DEPTH = 1e-16
+_LONG = 50.0
+_EARLY = 0.15
+_PLACE_OF_ZERO = 0.12
+_BREAK = 0.45
 
 AxesRows: TypeAlias = list[list[Axes]]
 _Layout: TypeAlias = Literal["constrained", "compressed"]
@@ -101,6 +109,16 @@ def write_symbol(name: str) -> str:
     return f"${letter if len(letter) == 1 else chr(92) + letter}{f'_{{{index}}}' if index else ''}$"
 
 
+def write_number(value: float, digits: int = 4) -> str:
+    """A short number: 0.01, 1000, 2·10⁶."""
+    text = f"{value:.{digits}g}"
+    if "e" not in text:
+        return text
+    factor, exponent = text.split("e")
+    power = f"10{str(int(exponent)).translate(_RAISED)}"
+    return power if factor == "1" else f"{factor}·{power}"
+
+
 def write_title(run: StoredRun, what: str) -> str:
     """The case's title and what is drawn."""
     title = " ".join(run.title.split())
@@ -146,7 +164,7 @@ def pick_style(index: int) -> RunStyle:
 
 def pick_shades(count: int) -> FloatArray:
     """Colours (count, 4) from light to dark, light enough to differ and dark enough to see; a single one is dark."""
-    shades: FloatArray = matplotlib.colormaps[COLOR_MAP](np.linspace(0.82 if count > 1 else 0.0, 0.0, count))
+    shades: FloatArray = matplotlib.colormaps[COLOR_MAP](np.linspace(0.75 if count > 1 else 0.0, 0.0, count))
     return shades
 
 
@@ -156,19 +174,81 @@ def spread_indices(count: int, most: int) -> IntArray:
     return picked
 
 
-def scale_time_axis(axes: Axes, times: FloatArray) -> str:
-    """Scale the time axis: linear, or linear up to the first positive time and logarithmic after it. Returns its label."""
-    earliest, last = float(np.min(times)), float(np.max(times))
-    first = float(np.min(times, initial=np.inf, where=times > 0.0))
-    if last < 50.0 * first:
-        pad = 0.03 * (last - earliest) or 0.1 * last or 1.0
-        axes.set_xlim(earliest - pad, last + pad)
+@dataclass(frozen=True)
+class TimeScale:
+    """Where times are drawn: at themselves, or where they are spread over decades on a logarithmic axis from ``first`` to ``last``,
+    with time 0 at a place of its own (``zero``) to the left of a break; 0 where there is no such time."""
+
+    first: float
+    last: float
+    logarithmic: bool = False
+    zero: float = 0.0
+
+    def place(self, times: FloatArray) -> FloatArray:
+        """Times as they stand on the axis, (n,); nan for those between 0 and ``first``, which a logarithmic axis leaves out."""
+        if not self.logarithmic:
+            return times
+        return np.where(times >= self.first, times, np.where(times == 0.0, self.zero or np.nan, np.nan))
+
+    @property
+    def gap(self) -> float:
+        """Where the break is."""
+        return self.zero * (self.first / self.zero) ** _BREAK if self.zero else 0.0
+
+
+def choose_time_scale(times: FloatArray) -> TimeScale:
+    """Logarithmic if the positive times are mostly early ones of a long span, else linear, as for times of equal distance."""
+    positive = np.unique(times[times > 0.0])
+    if not len(positive):
+        return TimeScale(0.0, float(np.max(times)))
+    first, last = float(positive[0]), float(positive[-1])
+    if last < _LONG * first or float(np.median(positive)) > _EARLY * last:
+        return TimeScale(float(np.min(times)), last)
+    zero = first * (first / last) ** _PLACE_OF_ZERO if bool(np.any(times == 0.0)) else 0.0
+    return TimeScale(first, last, True, zero)
+
+
+def scale_time_axis(axes: Axes, scale: TimeScale) -> str:
+    """Limits and ticks of the time axis; returns its label."""
+    if not scale.logarithmic:
+        pad = 0.03 * (scale.last - scale.first) or 0.1 * scale.last or 1.0
+        axes.set_xlim(scale.first - pad, scale.last + pad)
         return "time $t$"
-    axes.set_xscale("symlog", linthresh=first, linscale=0.6)
-    axes.xaxis.set_minor_locator(SymmetricalLogLocator(base=10.0, linthresh=first, subs=list(range(2, 10))))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g}"))
-    axes.set_xlim(earliest - 0.05 * first, 1.15 * last)
-    return f"time $t$ (linear up to {first:g})"
+    pad = (scale.last / (scale.zero or scale.first)) ** 0.03
+    axes.set_xscale("log")
+    axes.set_xlim((scale.zero or scale.first) / pad, scale.last * pad)
+    decades = np.asarray(LogLocator(numticks=12).tick_values(scale.first, scale.last))
+    shown = [scale.zero] * (scale.zero > 0.0) + [t for t in decades.tolist() if scale.first * (1.0 - 1e-9) <= t <= scale.last * pad]
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda t, _: "0" if t < scale.first * (1.0 - 1e-9) else write_number(t)))
+    axes.xaxis.set_minor_locator(FixedLocator(_between(scale)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if scale.zero:
+        _break_axis(axes, scale.gap)
+    return "time $t$ (logarithmic)"
+
+
+def _between(scale: TimeScale) -> list[float]:
+    """The multiples of powers of ten on the logarithmic part; none where there are many decades."""
+    low, high = int(np.floor(np.log10(scale.first))), int(np.ceil(np.log10(scale.last)))
+    multiples = [k * 10.0**n for n in range(low, high + 1) for k in range(2, 10)] if high - low <= 8 else []
+    return [t for t in multiples if scale.first <= t <= scale.last]
+
+
+def _break_axis(axes: Axes, place: float) -> None:
+    """A gap in the frame, between two strokes, where the scale is interrupted."""
+    corners = [(-1.0, -1.0), (-0.2, 1.0), (1.0, 1.0), (0.2, -1.0)]
+    strokes = Path([corners[0], corners[1], corners[3], corners[2]], [Path.MOVETO, Path.LINETO] * 2)
+    look: dict[str, Any] = {
+        "transform": axes.get_xaxis_transform(),
+        "clip_on": False,
+        "linestyle": "none",
+        "markersize": 7.0,
+        "zorder": 6.0,
+    }
+    for end in (0.0, 1.0):
+        axes.plot([place], [end], marker=Path(corners), markerfacecolor="white", markeredgewidth=0.0, **look)
+        axes.plot([place], [end], marker=strokes, markerfacecolor="none", markeredgecolor="black", markeredgewidth=0.6, **look)
 
 
 def scale_value_axis(axes: Axes, values: FloatArray, sized: bool) -> str:
@@ -180,34 +260,43 @@ def scale_value_axis(axes: Axes, values: FloatArray, sized: bool) -> str:
         return ""
     axes.set_yscale("log", nonpositive="mask")
     bottom = max(float(positive.min()), _LOG_DEPTH * float(positive.max()))
-    axes.set_ylim(0.6 * bottom, 1.8 * float(positive.max()))
-    hidden = int(np.sum(values < bottom))
-    if not hidden:
+    room = max(1.8, (float(positive.max()) / bottom) ** 0.06)
+    axes.set_ylim(bottom / room, room * float(positive.max()))
+    if not (values < bottom).any():
         return ""
-    return f"not shown: {hidden} value{'s' * (hidden > 1)} below {bottom:.0e}" if positive.min() < bottom else "zero is not shown"
+    return f"values below {write_number(bottom, 1)} are not shown" if positive.min() < bottom else "zero is not shown"
 
 
 def _room(axes: Axes, values: FloatArray, sized: bool) -> None:
     """Linear limits that do not blow up the rounding errors of a constant; sizes begin at 0."""
     low, high = (float(np.min(values)), float(np.max(values))) if len(values) else (0.0, 1.0)
     if sized and low >= 0.0:
-        axes.set_ylim(0.0, 1.08 * high or 1.0)
+        axes.set_ylim(-0.03 * high if low == 0.0 else 0.0, 1.08 * high or 1.0)  # a marker at 0 is seen whole
         return
     size = max(abs(low), abs(high))
     pad = 0.06 * (high - low) if high - low > 1e-9 * size else 0.1 * size or 1.0
     axes.set_ylim(low - pad, high + pad)
 
 
-def set_coordinate_ticks(axes: Axes, which: str, axis: Axis, most: int) -> None:
-    """Limits and ticks of one coordinate; a circle of length 2π that starts at 0 or −π has ticks at multiples of π/2."""
+def set_coordinate_ticks(axes: Axes, which: str, axis: Axis, most: int, inner: bool = False) -> None:
+    """Limits and ticks of one coordinate; a circle of length 2π that starts at 0 or −π has ticks at multiples of π/2.
+
+    ``inner``: none at the ends, where their labels would meet those of the next panel.
+    """
     getattr(axes, f"set_{which}lim")(axis.lower, axis.upper)
     target = axes.xaxis if which == "x" else axes.yaxis
     quarter = axis.lower / (0.5 * np.pi)
-    if not (axis.periodic and np.isclose(axis.length, 2.0 * np.pi) and np.isclose(quarter, round(quarter))):
-        target.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+    if axis.periodic and np.isclose(axis.length, 2.0 * np.pi) and np.isclose(quarter, round(quarter)):
+        _set_quarters(target, round(quarter), 1 if most > 4 else 2, inner)
         return
-    first = round(quarter)
+    ticks = np.asarray(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(axis.lower, axis.upper))
+    room = 0.07 * axis.length if inner else -1e-9 * axis.length
+    kept = (ticks >= axis.lower + room) & (ticks <= axis.upper - room)
+    target.set_major_locator(FixedLocator(ticks[kept].tolist()))
+
+
+def _set_quarters(target: XAxis | YAxis, first: int, step: int, inner: bool) -> None:
+    """Ticks at multiples of π/2 once around the circle."""
     names = {0: "0", 1: "π/2", 2: "π", 3: "3π/2", 4: "2π", -1: "−π/2", -2: "−π"}
-    ticks = range(first, first + 5, 1 if most > 4 else 2)
-    labels = [names.get(k, f"{k / 2:g}π") for k in ticks]
-    target.set_ticks([0.5 * np.pi * k for k in ticks], labels)
+    ticks = [k for k in range(first, first + 5, step) if not (inner and k in (first, first + 4))]
+    target.set_ticks([0.5 * np.pi * k for k in ticks], [names.get(k, f"{k / 2:g}π") for k in ticks])

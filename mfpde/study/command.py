@@ -1,11 +1,12 @@
 """The command ``mfpde study``: every run stored and resumable, then the table, its files and the figure."""
 
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mfpde.batch import Options, check_output, run_solver, write_text
+from mfpde.batch import COMPILING, Options, check_output, run_solver, write_text
 from mfpde.case import CaseFile, InputError, load_case
 from mfpde.case.build import build_problem, build_solver, fingerprint
 from mfpde.console import tell, warn
@@ -63,7 +64,7 @@ def _study(path: Path, folder: Path, options: Options) -> int:
 def _run_all(plan: RefinementPlan, problem: Problem, folder: Path, options: Options) -> list[Status]:
     """Run everything up to an interruption."""
     if not options.resume or any(not _finished(variant, folder) for variant in plan.runs):
-        warm_up(build_solver(plan.runs[0].case, plan.number), problem)
+        _warm_up(plan, problem)
     work: list[tuple[CaseFile, int]] = [(variant.case, variant.number) for variant in plan.runs]
     if plan.other is not None:
         work.append((plan.case, plan.other))
@@ -73,6 +74,19 @@ def _run_all(plan: RefinementPlan, problem: Problem, folder: Path, options: Opti
         if statuses[-1] is Status.INTERRUPTED:
             break
     return statuses
+
+
+def _warm_up(plan: RefinementPlan, problem: Problem) -> None:
+    """One step that is thrown away, with a word on a terminal where it has to wait for the compiler."""
+    solver = build_solver(plan.runs[0].case, plan.number)
+    from mfpde.compile import announced
+
+    def tell_terminal() -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            warn(COMPILING)
+
+    with announced(tell_terminal):
+        warm_up(solver, problem)
 
 
 def _finished(variant: Variant, folder: Path) -> bool:

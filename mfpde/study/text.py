@@ -54,7 +54,7 @@ def _time_text(study: RefinementStudy, t: int, solver: str, expected: Expectatio
     columns = [*_run_columns(study), *(column for k in range(len(study.norms)) for column in _norm_columns(study, k, t))]
     table = grid_text([name for name, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)), "    ")
     fits = [f"    {NAMES[norm]}: {_fit_text(study, k, t)}{_expected_text(study, k, t, expected)}" for k, norm in enumerate(study.norms)]
-    return "\n".join([head, table, *_remarks(study, t), *fits])
+    return "\n".join([head, table, *_remarks(study, t), *fits, *_advice(study, t, expected)])
 
 
 def _run_columns(study: RefinementStudy) -> list[tuple[str, list[str]]]:
@@ -119,17 +119,35 @@ def _remarks(study: RefinementStudy, t: int) -> list[str]:
         lines.append(
             f"    orders p of C ({study.variable}^p − f^p), where f is the finest run's {own}: the reference has an error of its own"
         )
-    if study.variable == "h" and _uneven(study, t):
+    return lines
+
+
+def _advice(study: RefinementStudy, t: int, expected: Expectation) -> list[str]:
+    """What may be behind orders that differ from run to run, or that are lower than expected."""
+    last = [row[np.isfinite(row)][-1:] for row in study.pairwise[:, t]]
+    change = [float(order[0]) - fit[t].value for order, fit in zip(last, study.fits, strict=True) if len(order)]
+    low = any(_is_low(study, k, t, expected) for k in range(len(study.norms)))
+    rising, falling = any(step > _UNEVEN for step in change), any(step < -_UNEVEN for step in change)
+    lines = []
+    if rising or low:
         lines.append(
-            "    orders between neighbours differ: not all errors fall with h (a smaller `tolerance` takes those of the steps out)"
+            "    coarse runs that do not resolve the solution yet make the fitted order too low; leave them out, or add finer ones"
+        )
+    if falling and study.variable == "h":
+        lines.append(
+            "    the order falls on finer grids: the errors of the time steps may be left there; a smaller `tolerance` takes them out"
+        )
+    if rising or falling or low:
+        lines.append(
+            "    free boundaries and kinks limit the order, unevenly from run to run: min(2, 1 + 1/(m − 1)) in L1 for porous media"
         )
     return lines
 
 
-def _uneven(study: RefinementStudy, t: int) -> bool:
-    """Whether the order between the two finest runs is far from the fitted one in some norm."""
-    last = [row[np.isfinite(row)][-1:] for row in study.pairwise[:, t]]
-    return any(len(order) and abs(order[0] - fit[t].value) > _UNEVEN for order, fit in zip(last, study.fits, strict=True))
+def _is_low(study: RefinementStudy, k: int, t: int, expected: Expectation) -> bool:
+    """Whether an order is below the expected one, by more than is allowed."""
+    norm, order = study.norms[k], study.order[k, t]
+    return not study.exact[k, t] and expected.misses(norm, order) and not order > expected.orders[norm]
 
 
 # Data.

@@ -70,7 +70,10 @@ class Line:
     def march(self, rho: FloatArray, rate: FloatArray, scalars: FloatArray, until: float, tolerance: float, precision: float) -> FloatArray:
         """Make some steps towards ``until``, in place; their records, (steps, fields). See ``mfpde.solvers.kernels.line.march``."""
         rows = np.empty((max(1, min(_MOST_STEPS, _WORK // rho.size)), len(STEP_FIELDS)))
-        made = marching.march(rho, rate, scalars, self.form, until, tolerance, precision, rows)
+        if self.form.forth.size:
+            made = marching.march_linear(rho, rate, scalars, self.form, until, tolerance, rows)
+        else:
+            made = marching.march_newton(rho, rate, scalars, self.form, until, tolerance, precision, rows)
         return rows[:made]
 
 

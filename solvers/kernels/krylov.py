@@ -41,7 +41,8 @@ def extend(basis: FloatArray, step: int, triangle: FloatArray, turns: FloatArray
     column[step] = size
     right[step + 1] = -turns[step, 1] * right[step]
     right[step] *= turns[step, 0]
-    triangle[: step + 1, step] = column[: step + 1]
+    for k in range(step + 1):
+        triangle[k, step] = column[k]
     left: float = abs(right[step + 1])
     return left
 

@@ -43,12 +43,6 @@ def is_coupled(form: Form) -> bool:
 
 
 @sum_kernel
-def is_linear(form: Form) -> bool:
-    """Whether an implicit step is linear in ρ."""
-    return form.forth.size > 0
-
-
-@sum_kernel
 def add_coupling(rho: FloatArray, form: Form, out: FloatArray) -> None:
     """out += Kρ. Sums that have decayed beyond all digits are cut off: they would slow down as subnormal numbers."""
     n = rho.size

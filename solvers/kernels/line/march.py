@@ -12,13 +12,14 @@ from mfpde.arrays import FloatArray
 from mfpde.compile import sum_kernel
 from mfpde.solvers.kernels.implicit import ERROR, GAMMA, GUESS, RATIO, extrapolated_target
 from mfpde.solvers.kernels.line.bands import factor_three, solve_five, solve_three
-from mfpde.solvers.kernels.line.form import Form, evaluate, is_coupled, is_linear
+from mfpde.solvers.kernels.line.form import Form, evaluate, is_coupled
 from mfpde.solvers.kernels.line.newton import newton, scale_to
 
 TIME, DT, NEXT_DT, ENERGY, DISSIPATION, OUTFLOW, MAGNITUDE, BALANCE, ITERATIONS, SCALARS = range(10)
 SCALAR_FIELDS = ("time", "dt", "next_dt", "energy", "dissipation", "outflow", "magnitude", "balance", "iterations")
 """The numbers of a state in the order of the constants above."""
-_WORK = 18
+_WORK, _RATE = 19, 18
+_LINEAR_SOLUTIONS = 4
 _BASIS = 31
 _ENERGY_ROUND_OFF = 2e-14
 _ENERGY_FLOOR = 1e-28
@@ -42,6 +43,13 @@ def fill_operator(form: Form, low: FloatArray, diagonal: FloatArray, up: FloatAr
         up[i] -= factor * (forth + drop)
         low[i + 1] -= factor * forth
         diagonal[i + 1] += factor * (forth + drop)
+
+
+@sum_kernel
+def copy(values: FloatArray, out: FloatArray) -> None:
+    """out = values; slices would compile the message for shapes that do not fit."""
+    for i in range(out.size):
+        out[i] = values[i]
 
 
 @sum_kernel
@@ -90,10 +98,9 @@ def estimate(
 
 
 @sum_kernel
-def linear_step(
-    rho: FloatArray, rate: FloatArray, dt: float, form: Form, work: FloatArray, bands: FloatArray, found: FloatArray
-) -> tuple[float, int]:
-    """A step of SDIRK 2 where steps are linear: ``work`` rows 9 to 11 hold the operator, row 8 the step that ``bands`` were made for."""
+def linear_step(rho: FloatArray, rate: FloatArray, dt: float, form: Form, work: FloatArray, found: FloatArray) -> float:
+    """A step of SDIRK 2 where steps are linear, and the L¹ size of its error estimate: rows 9 to 11 of ``work`` hold the operator, rows
+    15 to 17 its factors, and row 8 the step that they were made for."""
     n = rho.size
     first, target, error, factors = work[12, :n], work[13, :n], work[14, :n], work[15:18, :n]
     if work[8, 0] != dt:
@@ -106,13 +113,13 @@ def linear_step(
     solve_three(factors, first)
     scale_to(first, total)
     extrapolate(rho, first, RATIO, form, target)
-    found[:] = target
+    copy(target, found)
     solve_three(factors, found)
     scale_to(found, total)
     estimate(rho, rate, first, target, found, dt, form, error)
     solve_three(factors, error)
     without_mass(error, rho)
-    return distance(error, form), 4
+    return distance(error, form)
 
 
 @sum_kernel
@@ -155,7 +162,7 @@ def newton_step(
     if work[8, 0] > 0.0:
         extrapolate(work[9, :n], rho, dt / work[8, 0], form, first)
     else:
-        first[:] = rho
+        copy(rho, first)
     once = newton(rho, GAMMA * dt, first, precision, form, work, bands, basis)
     if once == 0:
         return math.inf, 0
@@ -187,56 +194,104 @@ def certify(rho: FloatArray, form: Form, scalars: FloatArray, row: FloatArray) -
 
 
 @sum_kernel
-def march(
-    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, tolerance: float, precision: float, rows: FloatArray
+def cut(wanted: float, left: float) -> float:
+    """The step to take where ``left`` remains, see ``FiniteVolumeFlow``."""
+    if wanted >= left * (1.0 - 1e-12):
+        return left
+    return min(wanted, 0.5 * left) if 2.0 * wanted > left else wanted
+
+
+@sum_kernel
+def growth_of(error: float, allowed: float) -> float:
+    """The factor by which the next step may grow; 0 where there is no step."""
+    return float((allowed / max(error, 1e-300)) ** (1.0 / 3.0)) if np.isfinite(error) else 0.0
+
+
+@sum_kernel
+def settle(
+    rho: FloatArray,
+    rate: FloatArray,
+    found: FloatArray,
+    dt: float,
+    growth: float,
+    iterations: int,
+    until: float,
+    form: Form,
+    work: FloatArray,
+    scalars: FloatArray,
+    row: FloatArray,
+) -> bool:
+    """Take what a step found unless the energy would rise: the state moves on, and ``row`` holds the step's record."""
+    left, wanted = until - scalars[TIME], scalars[NEXT_DT]
+    made = work[_RATE, : rho.size]
+    energy, outflow, dissipation, round_off = evaluate(found, form, work, made)
+    allowed = scalars[ENERGY] + _ENERGY_ROUND_OFF * scalars[MAGNITUDE] + _ENERGY_FLOOR
+    if not (energy <= allowed and np.isfinite(outflow)):
+        return False
+    proposed = dt * min(_SAFETY * growth, _MOST_GROWTH)
+    scalars[BALANCE] = energy - scalars[ENERGY] + 0.5 * dt * (scalars[DISSIPATION] + dissipation)
+    scalars[TIME] = until if dt == left else scalars[TIME] + dt
+    scalars[DT], scalars[ENERGY], scalars[DISSIPATION], scalars[OUTFLOW] = dt, energy, dissipation, outflow
+    scalars[NEXT_DT] = max(proposed, wanted) if dt < wanted else proposed
+    scalars[MAGNITUDE], scalars[ITERATIONS] = max(scalars[MAGNITUDE], round_off), iterations
+    copy(found, rho)
+    copy(made, rate)
+    certify(rho, form, scalars, row)
+    return True
+
+
+@sum_kernel
+def march_linear(
+    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, tolerance: float, rows: FloatArray
 ) -> int:
-    """As many steps of SDIRK 2 as ``rows`` (most, 9) has room for; all but it is updated in place. Returns how many were made.
+    """As many improved steps of SDIRK 2 as ``rows`` (most, 9) has room for, in place. Returns how many were made.
 
     ``scalars`` (SCALARS,): the state's numbers. Step control is that of ``FiniteVolumeFlow.advance``.
     """
-    n = rho.size
-    linear = is_linear(form)
-    work, bands = np.zeros((_WORK, n)), np.zeros((n, 5))
-    basis = np.empty((_BASIS if is_coupled(form) else 1, n))
-    found, rate_found = np.empty(n), np.empty(n)
-    if linear:
-        fill_operator(form, work[9], work[10], work[11])
-    made = 0
-    mass = distance(rho, form)
+    n, made = rho.size, 0
+    work, found = np.zeros((_WORK, n)), np.empty(n)
+    fill_operator(form, work[9], work[10], work[11])
+    allowed = tolerance * distance(rho, form)
     while made < rows.shape[0] and scalars[TIME] < until:
-        left, wanted = until - scalars[TIME], scalars[NEXT_DT]
-        allowed = scalars[ENERGY] + _ENERGY_ROUND_OFF * scalars[MAGNITUDE] + _ENERGY_FLOOR
-        growth, dt, iterations = 0.0, 0.0, 0
-        while growth < 1.0:
-            if not wanted > _SHORTEST * min(left, 1.0):
-                return made
-            dt = left if wanted >= left * (1.0 - 1e-12) else (min(wanted, 0.5 * left) if 2.0 * wanted > left else wanted)
-            if linear:
-                error, iterations = linear_step(rho, rate, dt, form, work, bands, found)
-            else:
-                error, iterations = newton_step(rho, rate, dt, precision, form, work, bands, basis, found)
-            if iterations == 0 or not np.isfinite(error):
-                return made
-            growth = (tolerance * mass / max(error, 1e-300)) ** (1.0 / 3.0)
-            if growth < 1.0:
-                wanted = dt * min(max(growth, 0.1), 0.8)
-                scalars[NEXT_DT] = wanted
-        if linear:
-            improve(rho, form, work, found)
-        energy, outflow, dissipation, round_off = evaluate(found, form, work, rate_found)
-        if not (energy <= allowed and np.isfinite(outflow)):
-            return made
-        proposed = dt * min(_SAFETY * growth, _MOST_GROWTH)
-        scalars[BALANCE] = energy - scalars[ENERGY] + 0.5 * dt * (scalars[DISSIPATION] + dissipation)
-        scalars[TIME] = until if dt == left else scalars[TIME] + dt
-        scalars[DT], scalars[ENERGY], scalars[DISSIPATION], scalars[OUTFLOW] = dt, energy, dissipation, outflow
-        scalars[NEXT_DT] = max(proposed, wanted) if dt < wanted else proposed
-        scalars[MAGNITUDE], scalars[ITERATIONS] = max(scalars[MAGNITUDE], round_off), iterations
-        if not linear:
-            work[8, 0] = dt
-            work[9] = work[13]
-        rho[:] = found
-        rate[:] = rate_found
-        certify(rho, form, scalars, rows[made])
+        left = until - scalars[TIME]
+        if not scalars[NEXT_DT] > _SHORTEST * min(left, 1.0):
+            break
+        dt = cut(scalars[NEXT_DT], left)
+        growth = growth_of(linear_step(rho, rate, dt, form, work, found), allowed)
+        if growth < 1.0:
+            scalars[NEXT_DT] = dt * min(max(growth, 0.1), 0.8)
+            continue
+        improve(rho, form, work, found)
+        if not settle(rho, rate, found, dt, growth, _LINEAR_SOLUTIONS, until, form, work, scalars, rows[made]):
+            break
+        made += 1
+    return made
+
+
+@sum_kernel
+def march_newton(
+    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, tolerance: float, precision: float, rows: FloatArray
+) -> int:
+    """The same by Newton's method, to ``precision`` of the mass."""
+    n, made = rho.size, 0
+    work, found, bands = np.zeros((_WORK, n)), np.empty(n), np.zeros((n, 5))
+    basis = np.empty((_BASIS if is_coupled(form) else 1, n))
+    allowed = tolerance * distance(rho, form)
+    while made < rows.shape[0] and scalars[TIME] < until:
+        left = until - scalars[TIME]
+        if not scalars[NEXT_DT] > _SHORTEST * min(left, 1.0):
+            break
+        dt = cut(scalars[NEXT_DT], left)
+        error, iterations = newton_step(rho, rate, dt, precision, form, work, bands, basis, found)
+        growth = growth_of(error, allowed)
+        if growth == 0.0:
+            break
+        if growth < 1.0:
+            scalars[NEXT_DT] = dt * min(max(growth, 0.1), 0.8)
+            continue
+        if not settle(rho, rate, found, dt, growth, iterations, until, form, work, scalars, rows[made]):
+            break
+        work[8, 0] = dt
+        copy(work[13], work[9])
         made += 1
     return made
