@@ -1,8 +1,11 @@
 """How loops are compiled: cached on disk where that is possible, in memory where it is not."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -16,44 +19,47 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def kernel(function: Function) -> Function:
     """Compile a loop on first use; a cache that cannot be written costs only the compilation in every process."""
-    try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy")(function))
-    except (RuntimeError, OSError):
-        return cast(Function, numba.njit(error_model="numpy")(function))
+    return _compiled(function)
 
 
 def fused_kernel(function: Function) -> Function:
     """Compile a loop whose products may be fused with the sums that they go into."""
-    try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy", fastmath={"contract"})(function))
-    except (RuntimeError, OSError):
-        return cast(Function, numba.njit(error_model="numpy", fastmath={"contract"})(function))
+    return _compiled(function, fastmath={"contract"})
 
 
 def sum_kernel(function: Function) -> Function:
     """Compile a loop whose sums may be reordered and fused, while infinities and NaN keep their meaning."""
-    flags = {"nsz", "reassoc", "contract"}
-    try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy", fastmath=flags)(function))
-    except (RuntimeError, OSError):
-        return cast(Function, numba.njit(error_model="numpy", fastmath=flags)(function))
+    return _compiled(function, fastmath={"nsz", "reassoc", "contract"})
 
 
 def vector_kernel(function: Function) -> Function:
     """Compile a loop whose sums may be reordered and whose values are never NaN, so that it runs on vectors."""
-    flags = {"nnan", "nsz", "reassoc", "contract", "arcp"}
-    try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy", fastmath=flags)(function))
-    except (RuntimeError, OSError):
-        return cast(Function, numba.njit(error_model="numpy", fastmath=flags)(function))
+    return _compiled(function, fastmath={"nnan", "nsz", "reassoc", "contract", "arcp"})
 
 
 def parallel_kernel(function: Function) -> Function:
     """Compile a loop over ``prange`` for all threads."""
+    return _compiled(function, parallel=True)
+
+
+def _compiled(function: Function, **options: Any) -> Function:
     try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy", parallel=True)(function))
+        compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
     except (RuntimeError, OSError):
-        return cast(Function, numba.njit(error_model="numpy", parallel=True)(function))
+        return cast(Function, numba.njit(error_model="numpy", **options)(function))
+    with suppress(AttributeError):
+        compiled._cache._cache_file._source_stamp = _stamp()
+    return cast(Function, compiled)
+
+
+@cache
+def _stamp() -> str:
+    """The sources of all loops, digested: loops call loops of other files, while numba looks at the file of each alone."""
+    folder, digest = Path(__file__).parent, sha256()
+    for path in (Path(__file__), *sorted((folder / "energy").glob("*.py")), *sorted((folder / "solvers" / "kernels").rglob("*.py"))):
+        text = path.read_bytes()
+        digest.update(text if b"compile import" in text else b"")
+    return digest.hexdigest()
 
 
 @dataclass
