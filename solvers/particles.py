@@ -8,10 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray
+from mfpde.energy.network import TwoLayer
+from mfpde.energy.tables import TOLERANCE, TabulatedFeatures
 from mfpde.march import Memory, march
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
 from mfpde.run import Run, Status, StepFailed, StepRecord
+
+_FEWEST_ATOMS = 4000
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class ParticleFlow:
     ``count`` atoms are drawn from the initial density with ``seed`` (``start`` = "random") or set at its quantiles; initial atoms
     are taken as they are. Without entropy: Dormand–Prince 8(5,3) with relative and absolute ``tolerance``. With entropy T:
     dθ = −∇ξ dt + √(2T) dB by Euler–Maruyama with steps of at most ``step``, mirrored at walls (weak error O(step)).
+    From 4000 atoms on, networks over one axis act through tables, O(N) whatever the number of inputs, with a relative error of
+    ``table_tolerance`` in their gradients; 0 for none.
     Raises ValueError for counts, steps or tolerances that are not positive.
     """
 
@@ -29,8 +35,11 @@ class ParticleFlow:
     start: Literal["random", "quantile"] = "random"
     tolerance: float = 1e-9
     step: float | None = None
+    table_tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
+        if not self.table_tolerance >= 0.0:
+            raise ValueError(f"table_tolerance must be positive, or 0 for no tables, got {self.table_tolerance}")
         if self.count is not None and self.count < 1:
             raise ValueError(f"count must be at least 1, got {self.count}")
         if not self.tolerance > 0.0:
@@ -41,6 +50,8 @@ class ParticleFlow:
     def prepare(self, problem: Problem) -> "DeterministicFlow | LangevinFlow":
         """Choose the noise-free or the noisy flow. Raises ValueError for a missing count or step."""
         atoms = _first_atoms(self, problem)
+        if self.table_tolerance and len(atoms.weights) >= _FEWEST_ATOMS:
+            problem = replace(problem, energy=problem.energy.tabulated(problem.domain, self.table_tolerance))
         if problem.energy.temperature == 0.0:
             return DeterministicFlow(problem, atoms, self.tolerance)
         if self.step is None:
@@ -51,6 +62,13 @@ class ParticleFlow:
         """March through the problem's times in memory."""
         memory, flow = Memory(), self.prepare(problem)
         return memory.run(*march(flow, problem.save_at, memory), flow.notes)
+
+
+def _tables(problem: Problem) -> tuple[str, ...]:
+    """What acts through tables, for people."""
+    terms = problem.energy.terms.items()
+    found = [(name, term.features) for name, term in terms if isinstance(term, TwoLayer) and isinstance(term.features, TabulatedFeatures)]
+    return tuple(f"{name} through a table of {table.table.shape[1]} nodes (error {table.error:.0e})" for name, table in found)
 
 
 def _first_atoms(choices: ParticleFlow, problem: Problem) -> Particles:
@@ -87,7 +105,7 @@ class DeterministicFlow:
         self.weights, self._initial = atoms.weights, atoms.points
         self.domain = problem.domain
         walls = ", outward normal velocity removed at walls" if not (self.domain.periodic | self.domain.frozen).all() else ""
-        self.notes = (f"Dormand–Prince 8(5,3){walls}",)
+        self.notes = (f"Dormand–Prince 8(5,3){walls}", *_tables(problem))
 
     def start(self) -> ParticleState:
         """The initial atoms."""
@@ -183,7 +201,7 @@ class LangevinFlow:
         self.energy = problem.energy.drift
         self._noise = np.where(problem.domain.frozen, 0.0, np.sqrt(2.0 * problem.energy.temperature))
         self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1,))))
-        self.notes = (f"Euler–Maruyama with steps of at most {step:g}, mirrored at walls",)
+        self.notes = (f"Euler–Maruyama with steps of at most {step:g}, mirrored at walls", *_tables(problem))
 
     def start(self) -> LangevinState:
         """The initial atoms."""

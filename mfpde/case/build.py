@@ -69,7 +69,7 @@ def build_solver(case: CaseFile, number: int) -> "Solver":
         return _finite_volume(case.table, table)
     if isinstance(table, schema.StationarySolver):
         return Stationary(tuple(table.cells), table.starts, table.seed, table.tolerance, table.select)
-    return ParticleFlow(table.count, table.seed, table.start, table.tolerance, table.step)
+    return ParticleFlow(table.count, table.seed, table.start, table.tolerance, table.step, table.table_tolerance)
 
 
 def _finite_volume(case: schema.CaseTable, table: schema.FiniteVolumeSolver) -> "Solver":

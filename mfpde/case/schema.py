@@ -319,6 +319,9 @@ class ParticleSolver(Table):
     start: Literal["random", "quantile"] = Field("random", description="independent draws, or the quantiles of the initial density")
     tolerance: Annotated[float, Field(ge=1e-13, le=1e-2)] = Field(1e-9, description="relative and absolute, without entropy")
     step: Positive | None = Field(None, description="largest Euler–Maruyama step; required with an entropy term")
+    table_tolerance: Annotated[float, Field(ge=0.0, le=1e-2)] = Field(
+        1e-9, description="relative error of a network's gradients where 4000 atoms or more act through a table; 0 for no tables"
+    )
 
 
 class StationarySolver(Table):

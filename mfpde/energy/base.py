@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Grid
+from mfpde.domain import Domain, Grid
 from mfpde.measure import Measure
 
 
@@ -67,6 +67,14 @@ class Energy(Protocol):
         """All that can be precomputed for one grid."""
 
 
+@runtime_checkable
+class Tabulated(Protocol):
+    """An energy whose gradients at many atoms can come from a table."""
+
+    def tabulated(self, domain: Domain, tolerance: float) -> Energy:
+        """The energy on a table over the domain, to a relative ``tolerance`` of Φ and its gradient; itself where there is none."""
+
+
 @dataclass(frozen=True, eq=False)
 class EnergySum:
     """The sum of named terms, itself an energy. Raises ValueError for no terms."""
@@ -87,6 +95,11 @@ class EnergySum:
         """The terms without entropy: what moves particles besides noise. None if there are none."""
         rest = {name: term for name, term in self.terms.items() if term.temperature == 0.0}
         return EnergySum(rest) if rest else None
+
+    def tabulated(self, domain: Domain, tolerance: float) -> "EnergySum":
+        """The same sum with the terms that can be on tables over the domain, to a relative ``tolerance`` of their gradients."""
+        tables = {name: term.tabulated(domain, tolerance) if isinstance(term, Tabulated) else term for name, term in self.terms.items()}
+        return EnergySum(tables)
 
     def values(self, measure: Measure) -> dict[str, float]:
         """E(ρ) term by term."""

@@ -4,7 +4,7 @@ The convention keeps the ½, and time as in ρ_t = div(ρ∇δE/δρ). Sources: 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ from mfpde.energy.features import (
 )
 from mfpde.energy.inputs import Circle, InputLaw, Normal, Rule, Sharpness, with_constant
 from mfpde.energy.polar import AngularModes, GridPolarTwoLayer, harmonic_modes, quadrature_modes
+from mfpde.energy.tables import tabulated
 from mfpde.measure import Atoms, DensityFunction, Measure, Particles
 
 QUADRATURE_TOLERANCE = {1: 1e-10, 2: 1e-10, 3: 1e-6}
@@ -49,6 +50,7 @@ class TwoLayer:
     data: tuple[FloatArray, FloatArray] | None = None
     angular: Callable[[], AngularModes | None] | None = None
     temperature: float = 0.0
+    _tables: dict[tuple[Domain, float], "TwoLayer"] = field(default_factory=dict, init=False)
 
     def residual(self, measure: Measure) -> FloatArray:
         """λ = ∫Φ dρ − target, (r,)."""
@@ -66,6 +68,14 @@ class TwoLayer:
     def gradient(self, measure: Measure, at: FloatArray) -> FloatArray:
         """∇Φ·λ at points (M, d), as (M, d)."""
         return self.features.gradient(at, self.residual(measure))
+
+    def tabulated(self, domain: Domain, tolerance: float) -> "TwoLayer":
+        """The same energy with features on a table over the domain, where that reaches a relative ``tolerance``; else itself."""
+        key = (domain, tolerance)
+        if key not in self._tables:
+            table = tabulated(self.features, domain, tolerance)
+            self._tables[key] = self if table is None else replace(self, features=table)
+        return self._tables[key]
 
     def on(self, grid: Grid) -> "GridTwoLayer | GridPolarTwoLayer":
         """The features at the cell centres; replaced by an equal triangular factor when there are more features than cells, and by
