@@ -24,7 +24,6 @@ from mfpde import Axis, DensityFunction, Domain, EnergySum, FiniteVolume, Partic
 from mfpde.energy import two_layer
 from mfpde.energy.inputs import Rule
 from mfpde.solvers.finite_volume import FiniteVolumeFlow
-from mfpde.solvers.finite_volume.flux import fill_rate
 
 CELLS, INPUTS = 10_000, 256
 DOMAIN = Domain((Axis("theta", -4.5, 4.5),))
@@ -96,13 +95,13 @@ def allocated(cells: int, count: int = 100) -> int:
     """Largest memory in use during ``count`` evaluations beyond that before them, in bytes."""
     flow, rho = prepared(cells)
     rate = np.empty_like(rho)
-    flow._evaluate(rho, rate)
+    flow.model.evaluate(rho, rate)
     tracemalloc.start()
-    flow._evaluate(rho, rate)
+    flow.model.evaluate(rho, rate)
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(count):
-        flow._evaluate(rho, rate)
+        flow.model.evaluate(rho, rate)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak - before
@@ -131,20 +130,20 @@ def main() -> None:
         np.dot(kernel, rho, out=xi)
         np.multiply(xi, cell, out=xi)
         np.subtract(xi, shift, out=xi)
-        fill_rate(flow.flux, flow.grid, rho, xi, rates["dense"])
+        flow.model.fill_rate(rho, xi, rates["dense"])
 
     def plain() -> None:
         np.dot(features, rho, out=lam)
         np.multiply(lam, cell, out=lam)
         np.subtract(lam, target, out=lam)
         np.dot(lam, features, out=xi)
-        fill_rate(flow.flux, flow.grid, rho, xi, rates["plain"])
+        flow.model.fill_rate(rho, xi, rates["plain"])
 
     calls: dict[str, Callable[[], object]] = {
         "dense": dense,
         "plain": plain,
-        "mfpde": lambda: flow._evaluate(rho, rates["mfpde"]),
-        "flux": lambda: fill_rate(flow.flux, flow.grid, rho, xi, rates["plain"]),
+        "mfpde": lambda: flow.model.evaluate(rho, rates["mfpde"]),
+        "flux": lambda: flow.model.fill_rate(rho, xi, rates["plain"]),
     }
     taken = medians(calls, 25, {"dense": 1, "plain": 10, "mfpde": 40, "flux": 40})
     dense(), plain(), calls["mfpde"]()

@@ -14,7 +14,7 @@ from mfpde.solvers import ParticleFlow
 ATOMS = np.clip(np.random.default_rng(0).normal(size=(30_000, 1)), -4.5, 4.5)
 
 
-@pytest.mark.parametrize("count", [1, 7, 25_000])
+@pytest.mark.parametrize("count", [1, 7, 250_000])
 def test_stencils_are_exact_for_polynomials_of_degree_five_and_transposes_of_each_other(count: int) -> None:
     random, (lower, upper, intervals) = np.random.default_rng(count), (-1.0, 3.0, 40)
     points = np.concatenate([random.uniform(lower, upper, count), [lower, upper]])
@@ -33,7 +33,7 @@ def test_stencils_are_exact_for_polynomials_of_degree_five_and_transposes_of_eac
     interpolate(points, table, lower, inverse, found)
     assert weights @ found == pytest.approx(masses @ table, rel=1e-12)
     assert deposit(points, np.array([0.5]), lower, inverse, len(nodes)) == pytest.approx(
-        deposit(points, np.full(len(points), 0.5), lower, inverse, len(nodes)), abs=1e-13 * count
+        deposit(points, np.full(len(points), 0.5), lower, inverse, len(nodes)), abs=1e-15 * count**2
     )
 
 

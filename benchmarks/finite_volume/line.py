@@ -10,7 +10,8 @@ from scipy.integrate import odeint
 from timing import interleave, seconds, timed
 
 ERROR = 1e-4
-LSODA, PEER, OWN, WHOLE, WHOLE_PEER = "LSODA, banded", "py-pde with LSODA", "py-pde, its own steps", "mfpde, preparation too", "py-pde, its solve()"
+LSODA, PEER, OWN = "LSODA, banded", "py-pde with LSODA", "py-pde, its own steps"
+WHOLE, WHOLE_PEER = "mfpde, preparation too", "py-pde, its solve()"
 
 
 def judge(cells: int) -> Callable[[object], float]:

@@ -12,8 +12,8 @@ from mfpde.compile import parallel_kernel, prange, sum_kernel
 BEFORE, POINTS = 2, 6
 BLOCKS = 16
 """Parts of the particles that are deposited side by side, whatever the number of threads, so that sums do not depend on it."""
-_ALONE = 20_000
-"""So few atoms take less time than waking the other threads."""
+_ALONE = 200_000
+"""So few atoms take less time than other threads may need to wake on a busy machine."""
 
 
 @sum_kernel
