@@ -170,6 +170,10 @@ class DensityFunction:
         """``count`` equal atoms drawn independently."""
         return Particles.equal(self._push(generator.random((count, self.domain.dimension))))
 
+    def values(self, points: FloatArray) -> FloatArray:
+        """The function at points (M, d), not normalised, (M,)."""
+        return self._evaluate(points)
+
     def _evaluate(self, points: FloatArray) -> FloatArray:
         values = np.broadcast_to(np.asarray(self.function(points), dtype=float), (len(points),))
         wrong = ~np.isfinite(values) | (values < 0.0)

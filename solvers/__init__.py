@@ -5,11 +5,12 @@ from typing import Protocol
 from mfpde.march import Flow
 from mfpde.problem import Problem
 from mfpde.run import Run
+from mfpde.solvers.characteristics import Characteristics
 from mfpde.solvers.finite_volume import FiniteVolume
 from mfpde.solvers.particles import ParticleFlow
 from mfpde.solvers.stationary import Stationary, critical_temperature
 
-__all__ = ["FiniteVolume", "ParticleFlow", "Solver", "Stationary", "critical_temperature"]
+__all__ = ["Characteristics", "FiniteVolume", "ParticleFlow", "Solver", "Stationary", "critical_temperature"]
 
 
 class Solver(Protocol):

@@ -278,7 +278,7 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     axis = {"lower", "upper", "periodic", "frozen", "walls", "axes", "radius", "center"}
     network = {"activation", "inputs", "teacher", "parameter", "bias"}
     inputs, teacher = {"law", "scale", "file", "columns", "standardize"}, {"neurons", "weights", "density", "column"}
-    solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux"}
+    solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux", "table_tolerance", "order"}
     study = {"steps", "tolerances", "exact", "norms", "times", "expected", "allowance", "l1", "l2", "w2", "loss"}
     densities = {"kernel", "exponent", "coefficient"}
     rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference"}

@@ -62,13 +62,15 @@ def build_problem(case: CaseFile) -> Problem:
 
 def build_solver(case: CaseFile, number: int) -> "Solver":
     """The solver with this index in the case."""
-    from mfpde.solvers import ParticleFlow, Stationary
+    from mfpde.solvers import Characteristics, ParticleFlow, Stationary
 
     table = case.table.solver[number]
     if isinstance(table, schema.FiniteVolumeSolver):
         return _finite_volume(case.table, table)
     if isinstance(table, schema.StationarySolver):
         return Stationary(tuple(table.cells), table.starts, table.seed, table.tolerance, table.select)
+    if isinstance(table, schema.CharacteristicsSolver):
+        return Characteristics(tuple(table.cells), table.order, table.tolerance)
     return ParticleFlow(table.count, table.seed, table.start, table.tolerance, table.step, table.table_tolerance)
 
 
@@ -201,6 +203,9 @@ def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
         elif isinstance(solver, schema.StationarySolver):
             check_cells(solver.cells, domain, ("solver", number, "cells"))
             _check_stationary(table, ("solver", number))
+        elif isinstance(solver, schema.CharacteristicsSolver):
+            check_cells(solver.cells, domain, ("solver", number, "cells"))
+            _check_characteristics(table, domain, ("solver", number))
         else:
             _check_particles(solver, table.initial, domain, noisy, ("solver", number))
             if any(isinstance(term, schema.PorousMediumTerm) for term in table.energy):
@@ -216,6 +221,17 @@ def _check_stationary(table: schema.CaseTable, key: Key) -> None:
         )
     if _times(table.time)[-1] <= 0.0:
         raise CaseError(("time",), "a stationary state stands at the last saved time, which must be positive")
+
+
+def _check_characteristics(table: schema.CaseTable, domain: Domain, key: Key) -> None:
+    if domain.dimension != 1 or domain.axes[0].frozen:
+        raise CaseError(key, "characteristics are for one axis along which mass moves; use finite_volume or particles")
+    if any(isinstance(term, schema.EntropyTerm | schema.PorousMediumTerm) for term in table.energy):
+        raise CaseError(
+            key, "characteristics cannot follow entropy or porous_medium terms, which have no velocity field; use finite_volume"
+        )
+    if table.initial.atoms is not None:
+        raise CaseError(key, "characteristics carry a density, but the initial measure is atoms; use particles")
 
 
 def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, key: Key) -> None:

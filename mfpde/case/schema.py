@@ -336,7 +336,19 @@ class StationarySolver(Table):
     select: Literal["initial", "lowest"] = Field("initial", description="store the state from the initial density, or the lowest")
 
 
-SolverTable = Annotated[FiniteVolumeSolver | ParticleSolver | StationarySolver, Field(discriminator="kind")]
+class CharacteristicsSolver(Table):
+    """Quadrature nodes of the initial density carried by the flow, on one axis, without internal energies."""
+
+    kind: Literal["characteristics"]
+    label: Label | None = None
+    cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] = Field(
+        min_length=1, max_length=1, description="one number: the grid on which densities are stored, as exact cell masses"
+    )
+    order: Annotated[int, Field(ge=6, le=64)] = Field(16, description="Gauss–Legendre nodes of a panel")
+    tolerance: Annotated[float, Field(ge=1e-14, le=1e-2)] = Field(1e-13, description="relative and absolute, of a time step")
+
+
+SolverTable = Annotated[FiniteVolumeSolver | ParticleSolver | StationarySolver | CharacteristicsSolver, Field(discriminator="kind")]
 
 
 class Compare(Table):

@@ -24,7 +24,6 @@ from mfpde.energy.features import (
 )
 from mfpde.energy.inputs import Circle, InputLaw, Normal, Rule, Sharpness, with_constant
 from mfpde.energy.polar import AngularModes, GridPolarTwoLayer, harmonic_modes, quadrature_modes
-from mfpde.energy.tables import tabulated
 from mfpde.measure import Atoms, DensityFunction, Measure, Particles
 
 QUADRATURE_TOLERANCE = {1: 1e-10, 2: 1e-10, 3: 1e-6}
@@ -71,6 +70,8 @@ class TwoLayer:
 
     def tabulated(self, domain: Domain, tolerance: float) -> "TwoLayer":
         """The same energy with features on a table over the domain, where that reaches a relative ``tolerance``; else itself."""
+        from mfpde.energy.tables import tabulated  # which brings the compiler
+
         key = (domain, tolerance)
         if key not in self._tables:
             table = tabulated(self.features, domain, tolerance)
