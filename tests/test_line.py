@@ -139,3 +139,36 @@ def test_logarithms_are_those_of_the_library_to_the_last_place() -> None:
     exact = np.log(np.maximum(values, 1e-300))
     assert np.max(np.abs(found - exact) / np.spacing(np.abs(exact) + 1e-300)) <= 1.0
     assert found[-3] == 0.0
+
+
+def solved(terms: dict[str, Energy], domain: Domain, start: DensityFunction, choices: FiniteVolume, save: Sequence[float]) -> Run:
+    return choices.solve(Problem(EnergySum(terms), domain, start, tuple(save)))
+
+
+@pytest.mark.parametrize(("strength", "temperature", "centre", "cells", "end"), [(40.0, 3e-4, 0.35, 24, 100.0), (80.0, 1e-3, 0.2, 33, 1e4)])
+def test_strong_attraction_against_weak_noise_comes_to_rest(
+    strength: float, temperature: float, centre: float, cells: int, end: float
+) -> None:
+    domain = Domain((Axis("x", 0.0, 1.0),))
+    pull = PairKernel(domain, lambda x: 0.5 * x[:, 0] ** 2, lambda x: x, strength)
+    start = DensityFunction(lambda p: np.exp(-30.0 * (p[:, 0] - centre) ** 2), domain)
+    run = solved({"pull": Interaction(pull), "noise": Entropy(temperature)}, domain, start, FiniteVolume((cells,)), (1.0, end))
+    assert run.status is Status.DONE, run.message
+    assert len(run.certificate) < 600
+    assert run.certificate.energy_rise() <= 1e-13
+    assert run.certificate["dissipation"][-1] <= 1e-12
+
+
+@pytest.mark.parametrize(("exponent", "cells"), [(2.0, 1000), (0.5, 200)])
+def test_the_mass_of_cells_that_round_alike_does_not_drift(exponent: float, cells: int) -> None:
+    start = DensityFunction(lambda p: (np.abs(p[:, 0] - 1.0) < 0.1) + (1e-13 if exponent > 1.0 else 0.0), LINE)
+    run = solved({"well": CONFINED, "power": Power(exponent)}, LINE, start, FiniteVolume((cells,)), (0.1,))
+    assert run.status is Status.DONE
+    assert run.certificate.mass_drift() <= 2e-14
+
+
+def test_a_fitted_flux_for_another_temperature_is_refused() -> None:
+    start = DensityFunction(lambda p: np.exp(-(p[:, 0] ** 2)), LINE)
+    for terms in ({"well": CONFINED, "noise": Entropy(0.3)}, {"well": CONFINED}):
+        with pytest.raises(ValueError, match=r"the flux is for temperature 0\.1, the energy's is"):
+            FiniteVolume((8,), flux=ScharfetterGummel(0.1)).prepare(Problem(EnergySum(terms), LINE, start, (1.0,)))

@@ -23,9 +23,10 @@ class LowRank:
         coupling, coupling_signs = _coupling(mean_part)
         self.rows = np.ascontiguousarray(np.concatenate([coupling, rows[order]]))
         self.signs = np.concatenate([coupling_signs, signs[order]])
-        self.weight = weight
+        self.weight, self.mean_part = weight, mean_part
+        self.own_rows, self.own_signs = self.rows[len(coupling) :], self.signs[len(coupling) :]
         self._concave = self.rows[len(self.rows) - int(np.sum(signs < 0.0)) :]
-        self._moments = np.empty(len(self.rows))
+        self._moments = np.empty(len(self.own_rows))
         self._mass, self._xi = np.empty(mean_part.size), np.empty(mean_part.size)
 
     @property
@@ -39,11 +40,14 @@ class LowRank:
         return len(self._concave) == 0
 
     def apply(self, rho: FloatArray, out: FloatArray) -> None:
-        """Add Kρ."""
+        """Add Kρ, the mean part as it is: the two rows that stand for it in ``factors`` cancel each other."""
         np.multiply(rho, self.weight, out=self._mass)
-        np.dot(self.rows, self._mass, out=self._moments)
-        np.multiply(self._moments, self.signs, out=self._moments)
-        np.dot(self._moments, self.rows, out=self._xi)
+        np.dot(self.own_rows, self._mass, out=self._moments)
+        np.multiply(self._moments, self.own_signs, out=self._moments)
+        np.dot(self._moments, self.own_rows, out=self._xi)
+        np.add(out, self._xi, out=out)
+        np.multiply(self.mean_part, float(np.sum(self._mass)), out=self._xi)
+        np.add(self._xi, float(np.dot(self.mean_part, self._mass)), out=self._xi)
         np.add(out, self._xi, out=out)
 
     def apply_concave(self, rho: FloatArray, out: FloatArray) -> None:

@@ -82,7 +82,8 @@ class PartsRecorder:
         header, arrays = _read_state(checkpoint)
         if any(header.get(name) != value for name, value in self._marks().items()):
             raise ResultError(
-                f"{checkpoint}: belongs to another problem, solver or version of mfpde, so it cannot be resumed; run without --resume"
+                f"{checkpoint}: belongs to another problem, solver or version of mfpde, so it cannot be resumed; "
+                "give the same --set values as before, or run without --resume to begin again"
             )
         self._parts, self._digest = header["parts"], header["digest"]
         self._kept, self._elapsed = header["frames"], header["elapsed"]

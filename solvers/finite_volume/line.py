@@ -22,6 +22,7 @@ _FEWEST_CELLS = 3
 _MOST_ROWS = 16
 _WORK = 1 << 17
 _MOST_STEPS = 128
+_MOST_COUPLED = 1 << 17
 
 
 class Line:
@@ -43,8 +44,9 @@ class Line:
             exponents=np.array([term.exponent for term in powers]),
             coefficients=np.array([term.coefficient for term in powers]),
             exponentials=np.array(exponentials).reshape(-1, 4),
-            rows=np.concatenate([np.zeros((0, size)), *(operator.rows for operator in low_rank)]),
-            signs=np.concatenate([np.zeros(0), *(operator.signs for operator in low_rank)]),
+            means=np.array([operator.mean_part for operator in low_rank]).reshape(-1, size),
+            rows=np.concatenate([np.zeros((0, size)), *(operator.own_rows for operator in low_rank)]),
+            signs=np.concatenate([np.zeros(0), *(operator.own_signs for operator in low_rank)]),
             forth=kernels.bernoullis(np.diff(fixed) / temperature) if linear else np.zeros(0),
             wall=touching,
             spacing=float(grid.spacing[0]),
@@ -67,13 +69,20 @@ class Line:
         energy, outflow, dissipation, round_off = kernels.evaluate(rho, self.form, self._work, rate)
         return Evaluation(energy, round_off, outflow, dissipation)
 
-    def march(self, rho: FloatArray, rate: FloatArray, scalars: FloatArray, until: float, tolerance: float, precision: float) -> FloatArray:
-        """Make some steps towards ``until``, in place; their records, (steps, fields). See ``mfpde.solvers.kernels.line.march``."""
+    def march(
+        self, rho: FloatArray, rate: FloatArray, scalars: FloatArray, until: float, total: float, tolerance: float, precision: float
+    ) -> FloatArray:
+        """Make some steps towards ``until``, in place; their records, (steps, fields). ``total`` is the sum over the cells to keep.
+
+        None where the room for Krylov vectors would be large: nothing is gained there. See ``mfpde.solvers.kernels.line.march``.
+        """
+        if rho.size > _MOST_COUPLED and self.form.exponentials.size + self.form.means.size + self.form.signs.size > 0:
+            return np.empty((0, len(STEP_FIELDS)))
         rows = np.empty((max(1, min(_MOST_STEPS, _WORK // rho.size)), len(STEP_FIELDS)))
         if self.form.forth.size:
-            made = marching.march_linear(rho, rate, scalars, self.form, until, tolerance, rows)
+            made = marching.march_linear(rho, rate, scalars, self.form, until, total, tolerance, rows)
         else:
-            made = marching.march_newton(rho, rate, scalars, self.form, until, tolerance, precision, rows)
+            made = marching.march_newton(rho, rate, scalars, self.form, until, total, tolerance, precision, rows)
         return rows[:made]
 
 

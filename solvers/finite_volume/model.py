@@ -80,6 +80,8 @@ class Model:
         self.temperature = energy.temperature
         self.lines = [Lines.of(grid, axis) for axis in grid.moving]
         self.weight = np.atleast_1d(np.asarray(grid.weight, dtype=float))
+        if isinstance(flux, ScharfetterGummel) and not abs(flux.temperature - self.temperature) <= 1e-12 * self.temperature:
+            raise ValueError(f"the flux is for temperature {flux.temperature:g}, the energy's is {self.temperature:g}")
         self.flux, self.reason = (flux, "") if flux else self._chosen_flux(start)
         self.upwound_entropy = 0.0 if self.flux.carries_entropy else self.temperature
         self.xi = np.empty(grid.size)
@@ -144,6 +146,13 @@ class Model:
         if not self._wall.size:
             return 0.0
         return float(np.sum(rho[self._wall] * (self.weight if self.weight.size == 1 else self.weight[self._wall])))
+
+    @property
+    def wall_volume(self) -> float:
+        """The share of the domain's volume that lies in those cells."""
+        whole = float(self.weight[0]) * self.grid.size if self.weight.size == 1 else float(np.sum(self.weight))
+        held = len(self._wall) * float(self.weight[0]) if self.weight.size == 1 else float(np.sum(self.weight[self._wall]))
+        return held / whole
 
     def evaluate(self, rho: FloatArray, rate: FloatArray) -> Evaluation:
         """Fill the rate and, where there is no compiled pass for all of it, ``xi``."""

@@ -12,6 +12,7 @@ from mfpde.energy.potential import GridPotential
 from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
 from mfpde.solvers.finite_volume.flux import Flux, Upwind
 from mfpde.solvers.kernels import plane as kernels
+from mfpde.solvers.kernels.edge import PRESSURE_OUTFLOW
 
 FEWEST_CELLS = 1 << 15
 
@@ -61,7 +62,8 @@ class Plane:
         seen = (rho.reshape(cells), self._fixed, self._exponents, self._coefficients, float(spacing[0]), float(spacing[1]), *periodic)
         kernels.plane_stage(*seen, self._slopes, base.reshape(cells), share, dt, out.reshape(cells), self._statistics)
         found = self._statistics
-        return float(np.max(found[:, kernels.OUTFLOW_0]) + np.max(found[:, kernels.OUTFLOW_1]))
+        share = 0.5 * PRESSURE_OUTFLOW if self._slopes == 2.0 else 1.0
+        return share * float(np.max(found[:, kernels.OUTFLOW_0]) + np.max(found[:, kernels.OUTFLOW_1]))
 
     def _sum(self, column: int) -> float:
         return float(np.sum(self._statistics[:, column])) * self.grid.cell_volume

@@ -24,7 +24,7 @@ _ENERGY_ROUND_OFF = 2e-14
 _ENERGY_FLOOR = 1e-28
 _SMALLEST = 1e-15
 _SMALLEST_IMPLICIT = 1e-25
-_WALL_SHARE = 1e-3
+_WALL_DENSITY = 0.02
 _MOST_STEPS = 1e9
 
 
@@ -104,6 +104,7 @@ class FiniteVolumeFlow:
         tolerance = np.inf if self.step else choices.tolerance or self.stepper.default_tolerance
         self.integrator = self.stepper.integrator(self.model, tolerance)
         self._rate = np.empty(self.grid.size)
+        self._sum = float(np.sum(self._initial))
         self._wall_mass, self._wall_start = 0.0, 0.0
         self._replaced = 0
 
@@ -122,9 +123,11 @@ class FiniteVolumeFlow:
         return (*chosen, *lifted, *self._wall_note(), *self._replaced_note())
 
     def _wall_note(self) -> tuple[str, ...]:
-        if self._wall_mass - self._wall_start <= _WALL_SHARE:
+        even = self.model.wall_volume
+        if even == 0.0 or self._wall_mass - self._wall_start <= _WALL_DENSITY * even:
             return ()
-        shares = f"{self._wall_mass:.2%} of the mass lies in the cells at walls, {self._wall_start:.2%} did at the start"
+        density = f"where the density is {self._wall_mass / even:.2g} of its mean, {self._wall_start / even:.2g} at the start"
+        shares = f"{self._wall_mass:.2%} of the mass lies in the cells at walls, {density}"
         return (f"{WARNING}{shares}; {WALL_ADVICE}",)
 
     def _replaced_note(self) -> tuple[str, ...]:
@@ -208,7 +211,7 @@ class FiniteVolumeFlow:
         state.next_dt = self._first_guess(state) if state.next_dt == np.inf else state.next_dt
         scalars = np.array([getattr(state, name) for name in SCALAR_FIELDS])
         tolerance = self.integrator.tolerance
-        rows = line.march(state.rho, state.rate, scalars, until, tolerance, newton_precision(tolerance, False))
+        rows = line.march(state.rho, state.rate, scalars, until, self._sum, tolerance, newton_precision(tolerance, False))
         for name, value in zip(SCALAR_FIELDS, scalars.tolist(), strict=True):
             setattr(state, name, value)
         state.iterations = int(state.iterations)

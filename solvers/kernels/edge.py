@@ -9,6 +9,8 @@ import math
 from mfpde.compile import kernel
 
 LEAST = 0.1
+PRESSURE_OUTFLOW = 2.35
+"""Bound of the sum of both edge values over the average, which is 2 for slopes of ρ and at most 2.343 for powers of it from ½ on."""
 _STEEPEST = 10.0
 
 

@@ -8,7 +8,7 @@ import math
 from mfpde.arrays import FloatArray
 from mfpde.compile import sum_kernel
 from mfpde.solvers.kernels.compile import kernel
-from mfpde.solvers.kernels.edge import edge
+from mfpde.solvers.kernels.edge import PRESSURE_OUTFLOW, edge
 
 
 @kernel
@@ -54,6 +54,8 @@ def upwind_rate(
                 fastest = max(fastest, abs(drop) * inverse * area[i + 1] / (min(volume[i], volume[right]) * scale[o]))
             end = 0 if faces == cells else cells - 1
             rate[o, end, j] += last / (volume[end] * scale[o])
+    if slopes > 0.0 and slopes != 1.0:
+        return PRESSURE_OUTFLOW * fastest, dissipation
     return (2.0 if slopes > 0.0 or cells > 2 else 1.0) * fastest, dissipation
 
 

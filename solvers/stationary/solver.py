@@ -17,7 +17,7 @@ from mfpde.solvers.stationary.starts import fineness, starts
 
 _EQUAL = 1e-12
 _NARROW = 1.5
-_WALL_SHARE = 1e-3
+_WALL_DENSITY = 0.02
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,10 @@ class StationaryFlow:
         if np.any((branch.deviation < _NARROW * fineness(self.grid)) & moving) and min(self.grid.cells) > 1:
             lines.append(f"{WARNING}the stored state is hardly wider than a cell, so that it depends on the grid; use more cells")
         wall = self._wall_share(branch.rho)
-        if wall > _WALL_SHARE:
-            lines.append(f"{WARNING}{wall:.2%} of the mass lies in the cells at walls; {WALL_ADVICE}")
+        even = self._wall_share(np.ones(self.grid.size))
+        if wall > _WALL_DENSITY * even:
+            density = f"where the density is {wall / even:.2g} of its mean"
+            lines.append(f"{WARNING}{wall:.2%} of the mass lies in the cells at walls, {density}; {WALL_ADVICE}")
         return lines
 
     def _wall_share(self, rho: FloatArray) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.compile import sum_kernel
 from mfpde.energy.internal import VACUUM
-from mfpde.solvers.kernels.edge import edge
+from mfpde.solvers.kernels.edge import PRESSURE_OUTFLOW, edge
 from mfpde.solvers.kernels.logarithm import logarithms
 from mfpde.solvers.kernels.transport import bernoulli
 
@@ -18,15 +18,17 @@ FITTED = -1.0
 class Form(NamedTuple):
     """A flow on n cells: ξ = ``fixed`` (n,) + Σ coefficient m/(m−1) ρ^{m−1} + Kρ [+ T log ρ where the flux has no part for it].
 
-    ``exponentials``: rows (decay, far, near, constant) of K as in ``add_exponential``; ``rows`` (r, n) and ``signs`` (r,): its part of
-    low rank; ``forth`` (n − 1,): Bernoulli's function of Δξ/T where steps are linear, else empty; ``wall`` (n,): 1 for cells at walls;
-    ``slopes``: which power of ρ upwind fluxes take slopes of, 0 for none, ``FITTED`` for the Scharfetter–Gummel flux.
+    ``exponentials``: rows (decay, far, near, constant) of K as in ``add_exponential``; ``means`` (0 or more, n) holds the g of its parts
+    1⊗g + g⊗1, ``rows`` (r, n) and ``signs`` (r,) the rest of its part of low rank; ``forth`` (n − 1,): Bernoulli's function of Δξ/T where
+    steps are linear, else empty; ``wall`` (n,): 1 for cells at walls; ``slopes``: which power of ρ upwind fluxes take slopes of, 0 for
+    none, ``FITTED`` for the Scharfetter–Gummel flux.
     """
 
     fixed: FloatArray
     exponents: FloatArray
     coefficients: FloatArray
     exponentials: FloatArray
+    means: FloatArray
     rows: FloatArray
     signs: FloatArray
     forth: FloatArray
@@ -39,7 +41,7 @@ class Form(NamedTuple):
 @sum_kernel
 def is_coupled(form: Form) -> bool:
     """Whether ξ depends on the density elsewhere."""
-    return bool(form.exponentials.shape[0] + form.rows.shape[0] > 0)
+    return bool(form.exponentials.shape[0] + form.means.shape[0] + form.rows.shape[0] > 0)
 
 
 @sum_kernel
@@ -61,6 +63,13 @@ def add_coupling(rho: FloatArray, form: Form, out: FloatArray) -> None:
         if constant != 0.0:
             for i in range(n):
                 out[i] += constant * total
+    for k in range(form.means.shape[0]):
+        moment, mass = 0.0, 0.0
+        for i in range(n):
+            moment += form.means[k, i] * rho[i]
+            mass += rho[i]
+        for i in range(n):
+            out[i] += (moment + mass * form.means[k, i]) * form.spacing
     for k in range(form.rows.shape[0]):
         moment = 0.0
         for i in range(n):
@@ -68,6 +77,25 @@ def add_coupling(rho: FloatArray, form: Form, out: FloatArray) -> None:
         moment *= form.signs[k] * form.spacing
         for i in range(n):
             out[i] += moment * form.rows[k, i]
+
+
+@sum_kernel
+def cancelled(rho: FloatArray, form: Form) -> float:
+    """The size of the terms of ½⟨ρ, Kρ⟩ of low rank, which may cancel, over the spacing."""
+    n = rho.size
+    size = 0.0
+    for k in range(form.means.shape[0]):
+        moment, mass = 0.0, 0.0
+        for i in range(n):
+            moment += abs(form.means[k, i]) * rho[i]
+            mass += rho[i]
+        size += moment * mass * form.spacing
+    for k in range(form.rows.shape[0]):
+        moment = 0.0
+        for i in range(n):
+            moment += form.rows[k, i] * rho[i]
+        size += 0.5 * moment * moment * form.spacing
+    return size
 
 
 @sum_kernel
@@ -108,7 +136,7 @@ def fill_energy(rho: FloatArray, form: Form, work: FloatArray) -> tuple[float, f
             part += rho[i] * pair[i]
             xi[i] += pair[i]
         energy += 0.5 * part
-        magnitude += 0.5 * abs(part)
+        magnitude += 0.5 * abs(part) + cancelled(rho, form)
     if form.temperature > 0.0:
         part = 0.0
         logarithms(rho, pair, logs)
@@ -158,7 +186,7 @@ def upwind_rate(rho: FloatArray, xi: FloatArray, form: Form, rate: FloatArray) -
         rate[i] = (last - flux) * inverse
         last = flux
     rate[n - 1] = last * inverse
-    return 2.0 * fastest * inverse * inverse, dissipation
+    return (PRESSURE_OUTFLOW if form.slopes > 0.0 and form.slopes != 1.0 else 2.0) * fastest * inverse * inverse, dissipation
 
 
 @sum_kernel

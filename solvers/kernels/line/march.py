@@ -98,7 +98,7 @@ def estimate(
 
 
 @sum_kernel
-def linear_step(rho: FloatArray, rate: FloatArray, dt: float, form: Form, work: FloatArray, found: FloatArray) -> float:
+def linear_step(rho: FloatArray, rate: FloatArray, dt: float, total: float, form: Form, work: FloatArray, found: FloatArray) -> float:
     """A step of SDIRK 2 where steps are linear, and the L¹ size of its error estimate: rows 9 to 11 of ``work`` hold the operator, rows
     15 to 17 its factors, and row 8 the step that they were made for."""
     n = rho.size
@@ -106,10 +106,7 @@ def linear_step(rho: FloatArray, rate: FloatArray, dt: float, form: Form, work: 
     if work[8, 0] != dt:
         factor_three(work[9, :n], work[10, :n], work[11, :n], GAMMA * dt, factors)
         work[8, 0] = dt
-    total = 0.0
-    for i in range(n):
-        total += rho[i]
-        first[i] = rho[i]
+    copy(rho, first)
     solve_three(factors, first)
     scale_to(first, total)
     extrapolate(rho, first, RATIO, form, target)
@@ -145,6 +142,7 @@ def newton_step(
     rho: FloatArray,
     rate: FloatArray,
     dt: float,
+    total: float,
     precision: float,
     form: Form,
     work: FloatArray,
@@ -163,16 +161,13 @@ def newton_step(
         extrapolate(work[9, :n], rho, dt / work[8, 0], form, first)
     else:
         copy(rho, first)
-    once = newton(rho, GAMMA * dt, first, precision, form, work, bands, basis)
+    once = newton(rho, GAMMA * dt, first, total, precision, form, work, bands, basis)
     if once == 0:
         return math.inf, 0
-    total = 0.0
-    for i in range(n):
-        total += rho[i]
     extrapolate(rho, first, RATIO, form, target)
     scale_to(target, total)
     extrapolate(rho, first, GUESS, form, found)
-    again = newton(target, GAMMA * dt, found, precision, form, work, bands, basis)
+    again = newton(target, GAMMA * dt, found, total, precision, form, work, bands, basis)
     if again == 0:
         return math.inf, 0
     estimate(rho, rate, first, target, found, dt, form, error)
@@ -242,11 +237,12 @@ def settle(
 
 @sum_kernel
 def march_linear(
-    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, tolerance: float, rows: FloatArray
+    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, total: float, tolerance: float, rows: FloatArray
 ) -> int:
     """As many improved steps of SDIRK 2 as ``rows`` (most, 9) has room for, in place. Returns how many were made.
 
-    ``scalars`` (SCALARS,): the state's numbers. Step control is that of ``FiniteVolumeFlow.advance``.
+    ``scalars`` (SCALARS,): the state's numbers; ``total``: the sum over the cells, to which every stage is scaled. Step control is that
+    of ``FiniteVolumeFlow.advance``.
     """
     n, made = rho.size, 0
     work, found = np.zeros((_WORK, n)), np.empty(n)
@@ -257,7 +253,7 @@ def march_linear(
         if not scalars[NEXT_DT] > _SHORTEST * min(left, 1.0):
             break
         dt = cut(scalars[NEXT_DT], left)
-        growth = growth_of(linear_step(rho, rate, dt, form, work, found), allowed)
+        growth = growth_of(linear_step(rho, rate, dt, total, form, work, found), allowed)
         if growth < 1.0:
             scalars[NEXT_DT] = dt * min(max(growth, 0.1), 0.8)
             continue
@@ -270,7 +266,15 @@ def march_linear(
 
 @sum_kernel
 def march_newton(
-    rho: FloatArray, rate: FloatArray, scalars: FloatArray, form: Form, until: float, tolerance: float, precision: float, rows: FloatArray
+    rho: FloatArray,
+    rate: FloatArray,
+    scalars: FloatArray,
+    form: Form,
+    until: float,
+    total: float,
+    tolerance: float,
+    precision: float,
+    rows: FloatArray,
 ) -> int:
     """The same by Newton's method, to ``precision`` of the mass."""
     n, made = rho.size, 0
@@ -282,7 +286,7 @@ def march_newton(
         if not scalars[NEXT_DT] > _SHORTEST * min(left, 1.0):
             break
         dt = cut(scalars[NEXT_DT], left)
-        error, iterations = newton_step(rho, rate, dt, precision, form, work, bands, basis, found)
+        error, iterations = newton_step(rho, rate, dt, total, precision, form, work, bands, basis, found)
         growth = growth_of(error, allowed)
         if growth == 0.0:
             break

@@ -160,17 +160,25 @@ def correct(update: FloatArray, dt: float, form: Form, work: FloatArray, bands: 
 
 @sum_kernel
 def newton(
-    target: FloatArray, dt: float, rho: FloatArray, precision: float, form: Form, work: FloatArray, bands: FloatArray, basis: FloatArray
+    target: FloatArray,
+    dt: float,
+    rho: FloatArray,
+    total: float,
+    precision: float,
+    form: Form,
+    work: FloatArray,
+    bands: FloatArray,
+    basis: FloatArray,
 ) -> int:
     """ρ with ρ + dt div F(ρ) = ``target``, from the guess in ``rho``, in place; returns the number of iterations, 0 if it failed.
 
-    It ends where an update, or the next one as the last two foretell it, is below ``precision`` of the mass.
+    ``total`` is the sum of ``target``, to which every iterate is scaled. It ends where an update is below ``precision`` of that, or the
+    next one is, as the last two foretell it; next to vacuum, where ξ has a pole, they do not.
     """
     n = rho.size
     xi, residual, curvature, new = work[0], work[3], work[6], work[7]
-    total, top, singular, coupled = 0.0, 0.0, form.slopes >= 0.0 and form.temperature > 0.0, is_coupled(form)
+    top, singular, coupled = 0.0, form.slopes >= 0.0 and form.temperature > 0.0, is_coupled(form)
     for i in range(n):
-        total += target[i]
         top = max(top, rho[i])
     for k in range(form.exponents.size):
         singular = singular or form.exponents[k] < 2.0
@@ -201,7 +209,7 @@ def newton(
         if not np.isfinite(change):
             return 0
         ratio = change / last if damping >= 1.0 and np.isfinite(last) else math.inf
-        close = change <= _SUPERLINEAR * precision * total and change * ratio * ratio <= precision * total
+        close = not singular and change <= _SUPERLINEAR * precision * total and change * ratio * ratio <= precision * total
         damping = max(0.5 * damping, 0.125) if change > 0.7 * last and iteration > 4 else min(1.5 * damping, 1.0)
         last = change
         if change <= precision * total or close:
