@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mfpde.case import CaseFile, InputError, load_case
-from mfpde.case.build import build_problem, build_solver, fingerprint, solver_error
+from mfpde.case.build import build_problem, build_solver, fingerprint, problem_digest, solver_error
 from mfpde.compare import Comparison, compare
 from mfpde.console import tell, warn
 from mfpde.domain import Grid
@@ -187,6 +187,7 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
         label=label,
         seed=getattr(table, "seed", -1),
         fingerprint=mark,
+        problem=problem_digest(case),
     )
     recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds)
     bar = Bar(label, problem.save_at[-1])

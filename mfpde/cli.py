@@ -188,7 +188,7 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mfpde.compare import compare
+    from mfpde.compare import compare, other_problems
     from mfpde.storage import ResultError
     from mfpde.tables import comparison_table
 
@@ -197,6 +197,8 @@ def _compare(options: argparse.Namespace) -> int:
         comparison = compare(runs, options.reference)
     except (ResultError, ValueError) as error:
         return _say(error)
+    for remark in other_problems(runs):
+        warn(f"warning: {remark}")
     tell(comparison_table(comparison))
     if options.output is not None:
         from mfpde.batch import draw, write_text

@@ -91,6 +91,16 @@ def compare(runs: Sequence[StoredRun], reference: str | None = None) -> Comparis
     return Comparison(base.title, base.label, terms, tuple(_pair(run, base, terms) for run in others))
 
 
+def other_problems(runs: Sequence[StoredRun]) -> list[str]:
+    """A remark for each run whose energy or initial measure is not that of the first one, as far as the files say."""
+    known = [run for run in runs if run.attributes.get("problem")]
+    return [
+        f"{run.path} and {known[0].path} are runs of different problems: their energies or initial measures differ"
+        for run in known[1:]
+        if run.attributes["problem"] != known[0].attributes["problem"]
+    ]
+
+
 def _finite(run: StoredRun, term: str) -> bool:
     return term in run.run.energy and bool(np.isfinite(run.run.energy[term]).all())
 

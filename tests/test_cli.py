@@ -780,3 +780,14 @@ def test_an_interruption_while_a_start_is_refused_ends_the_batch(number: int, tm
     assert answer.code == 130
     assert answer.err.splitlines() == [f"mfpde: {paths[0]}:17: solver[0]: no such start", "mfpde: interrupted"]
     assert str(paths[1]) not in answer.out, "the next case is not begun"
+
+
+def test_runs_of_different_problems_are_compared_with_a_warning(case: Path, tmp_path: Path) -> None:
+    done("run", case, "--output", tmp_path / "one", "--only", "fv", "--no-figures")
+    done("run", case, "--output", tmp_path / "two", "--only", "fv", "--no-figures", "--set", "solver.fv.cells=[16]", "time.save=[0.0,0.05]")
+    done("run", case, "--output", tmp_path / "three", "--only", "fv", "--no-figures", "--set", "initial.density=exp(-2*theta**2)")
+    files = [tmp_path / name / "fv.h5" for name in ("one", "two", "three")]
+    assert "different problems" not in call("compare", *files[:2]).err
+    answer = call("compare", files[0], files[2])
+    assert answer.code == 0
+    assert "runs of different problems: their energies or initial measures differ" in answer.err

@@ -85,6 +85,20 @@ def _finite_volume(case: schema.CaseTable, table: schema.FiniteVolumeSolver) -> 
     return fv.FiniteVolume(tuple(table.cells), table.tolerance, fluxes[table.flux], steppers[table.stepper], table.step)
 
 
+def problem_digest(case: CaseFile) -> str:
+    """What runs must share to be runs of one problem: domain, energy with its data, and initial measure."""
+    kept = case.table.model_dump(include={"energy", "initial"}) | {"domain": _domain_of(case), "data": _data_of(case)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _domain_of(case: CaseFile) -> dict[str, Any]:
+    return {name: shape.model_dump(exclude={"walls"}) for name, shape in case.table.domain.items()}
+
+
+def _data_of(case: CaseFile) -> list[str]:
+    return [_digest(case.path.parent / term.inputs.file) for term in _sampled(case.table)]
+
+
 def fingerprint(case: CaseFile, number: int) -> str:
     """What a resumed run must share: domain, energy with its data, initial measure, times and the solver.
 
@@ -92,10 +106,10 @@ def fingerprint(case: CaseFile, number: int) -> str:
     """
     table = case.table
     kept: dict[str, Any] = table.model_dump(include={"energy", "initial", "time"})
-    kept["domain"] = {name: shape.model_dump(exclude={"walls"}) for name, shape in table.domain.items()}
+    kept["domain"] = _domain_of(case)
     kept["solver"] = table.solver[number].model_dump(exclude={"label"})
     kept["axes"] = list(table.domain)
-    kept["data"] = [_digest(case.path.parent / term.inputs.file) for term in _sampled(table)]
+    kept["data"] = _data_of(case)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ class Label:
     label: str = ""
     seed: int = -1
     fingerprint: str = ""
+    problem: str = ""
 
     def attributes(self) -> dict[str, Any]:
         """Root attributes of the result file."""
@@ -35,6 +36,7 @@ class Label:
             "label": self.label,
             "seed": self.seed,
             "fingerprint": self.fingerprint,
+            "problem": self.problem,
             "mfpde_version": __version__,
             "versions": json.dumps(_versions()),
             "git_commit": _git_commit(),
