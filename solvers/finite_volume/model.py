@@ -86,6 +86,7 @@ class Model:
         self.upwound_entropy = 0.0 if self.flux.carries_entropy else self.temperature
         self.xi = np.empty(grid.size)
         self._scratch, self._rate = np.empty((2, grid.size))
+        self.total = self.mass(start)
         self._wall = grid.cutoff_cells
         self._plane = Plane.fitting(grid, list(self.terms.values()), self.flux)
         self._frozen = Frozen.fitting(grid, list(self.terms.values()), self.flux)

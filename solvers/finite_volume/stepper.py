@@ -124,7 +124,7 @@ class ExplicitIntegrator:
             if made.outflow * dt > 1.0 or not made.minimum >= 0.0:
                 return Attempt(three, 0.5, 0)
             gap = made.gap
-        return Attempt(three, growth(self.tolerance * self.model.mass(rho), gap, 3), 0)
+        return Attempt(three, growth(self.tolerance * self.model.total, gap, 3), 0)
 
     def recycle(self, spare: FloatArray) -> None:
         """Work in the spare array from now on."""
