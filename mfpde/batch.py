@@ -263,7 +263,7 @@ def _evaluate(case: CaseFile, problem: Problem, folder: Path, options: Options, 
     compared = _comparable(runs, reference)
     if len(compared) > 1:
         known = [run.label for run in compared]
-        outcome.comparison = compare(compared, reference if reference in known else None)
+        outcome.comparison = compare(compared, reference if reference in known else None, problem, case.table.compare.distance)
         write_text(folder / "comparison.json", json.dumps(outcome.comparison.as_json(), indent=1))
         tell(comparison_table(outcome.comparison))
     if options.formats and runs:

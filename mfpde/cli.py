@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mfpde.storage import StoredRun
 
 _FORMATS = ("png", "pdf", "svg")
+_DISTANCES = ("auto", "exact", "sliced", "entropic")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     comparison = commands.add_parser("compare", help="compare result files of one problem")
     comparison.add_argument("runs", type=Path, nargs="+", metavar="RUN.h5")
     comparison.add_argument("--reference", help="label of the run to compare with (default: the first)")
+    comparison.add_argument("--distance", choices=_DISTANCES, default="auto", help="how W2 is measured in d >= 2 (default: auto)")
     comparison.add_argument("--output", type=Path, help="also write comparison.json and the figures to this folder")
     _add_format(comparison)
     comparison.set_defaults(command=_compare)
@@ -188,18 +190,25 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from mfpde.case.stored import UnknownProblem, stored_problem
     from mfpde.compare import compare, other_problems
     from mfpde.storage import ResultError
     from mfpde.tables import comparison_table
 
     try:
         runs = _distinct([_read(path) for path in options.runs])
-        comparison = compare(runs, options.reference)
+        try:
+            problem, missing = stored_problem(runs), ""
+        except UnknownProblem as error:
+            problem, missing = None, str(error)
+        comparison = compare(runs, options.reference, problem, options.distance)
     except (ResultError, ValueError) as error:
         return _say(error)
     for remark in other_problems(runs):
         warn(f"warning: {remark}")
     tell(comparison_table(comparison))
+    if missing:
+        tell(f"  no distance between the networks' functions: {missing}")
     if options.output is not None:
         from mfpde.batch import draw, write_text
 

@@ -12,7 +12,7 @@ import numba
 from numba import prange
 from numba.core.event import Listener, install_listener
 
-__all__ = ["announced", "fused_kernel", "kernel", "parallel_kernel", "prange", "sum_kernel", "vector_kernel"]
+__all__ = ["announced", "fused_kernel", "inlined_kernel", "kernel", "parallel_kernel", "prange", "sum_kernel", "vector_kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -25,6 +25,11 @@ def kernel(function: Function) -> Function:
 def fused_kernel(function: Function) -> Function:
     """Compile a loop whose products may be fused with the sums that they go into."""
     return _compiled(function, fastmath={"contract"})
+
+
+def inlined_kernel(function: Function) -> Function:
+    """Compile a part of a loop's body into every loop that calls it, however long it is; products may be fused with sums."""
+    return _compiled(function, fastmath={"contract"}, forceinline=True)
 
 
 def sum_kernel(function: Function) -> Function:
@@ -56,7 +61,8 @@ def _compiled(function: Function, **options: Any) -> Function:
 def _stamp() -> str:
     """The sources of all loops, digested: loops call loops of other files, while numba looks at the file of each alone."""
     folder, digest = Path(__file__).parent, sha256()
-    for path in (Path(__file__), *sorted((folder / "energy").glob("*.py")), *sorted((folder / "solvers" / "kernels").rglob("*.py"))):
+    flat = [path for name in ("distance", "energy") for path in sorted((folder / name).glob("*.py"))]
+    for path in (Path(__file__), *flat, *sorted((folder / "solvers" / "kernels").rglob("*.py"))):
         text = path.read_bytes()
         digest.update(text if b"compile import" in text else b"")
     return digest.hexdigest()

@@ -1,6 +1,6 @@
 """Measures on a domain. Densities on a grid and particles are both atoms: points with weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -195,6 +195,29 @@ class DensityFunction:
             slopes = (ends[1:] - ends[:-1]) / np.diff(edges) * (self._fine.mass / _trapezoid(ends, edges))
             return _invert_linear(uniform[:, 0], np.ravel(self._fine.weights), edges, slopes)[:, None]
         return push_uniform(self._fine, uniform)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductDensity(DensityFunction):
+    """A density with independent coordinates, one of ``factors`` on each axis, so that it can be sampled in any dimension; see ``of``."""
+
+    factors: tuple[DensityFunction, ...]
+
+    @staticmethod
+    def of(domain: Domain, factors: Sequence[DensityFunction]) -> "ProductDensity":
+        """From one density on each axis."""
+
+        def product(points: FloatArray) -> FloatArray:
+            values = np.ones(len(points))
+            for k, factor in enumerate(factors):
+                values *= factor.values(points[:, k : k + 1])
+            return values
+
+        return ProductDensity(product, domain, tuple(factors))
+
+    def _push(self, uniform: FloatArray) -> FloatArray:
+        columns = [factor._push(uniform[:, k : k + 1]) for k, factor in enumerate(self.factors)]
+        return np.ascontiguousarray(np.concatenate(columns, axis=1))
 
 
 def push_uniform(density: Density, uniform: FloatArray) -> FloatArray:

@@ -53,26 +53,33 @@ def comparison_table(comparison: Comparison) -> str:
 
 def _pair_table(pair: Pair, comparison: Comparison) -> str:
     floor = bool(np.any(pair.floor > 0.0))
-    header = ["time", "W2", *(["W2 floor"] if floor else []), f"loss {pair.label}", f"loss {comparison.reference}", "relative gap"]
+    name, known = comparison.distance_name, pair.function is not None
+    header = ["time", name, *([f"{name} floor"] if floor else []), *(["function"] if known else [])]
+    header += [f"loss {pair.label}", f"loss {comparison.reference}", "relative gap"]
     rows = []
     for k in range(len(pair.times)):
         losses = [number(pair.loss[k], 6), number(pair.reference_loss[k], 6), number(pair.relative_loss_gap[k], 3)]
-        rows.append([number(pair.times[k]), number(pair.distance[k]), *([number(pair.floor[k], 2)] if floor else []), *losses])
+        floors = [number(pair.floor[k], 2)] if floor else []
+        functions = [number(pair.function[k])] if pair.function is not None else []
+        rows.append([number(pair.times[k]), number(pair.distance[k]), *floors, *functions, *losses])
     terms = " + ".join(comparison.terms) or "no common term"
-    head = f"  {pair.label} against {comparison.reference} (W2 {pair.method}; loss = {terms})\n"
-    return head + grid_text(header, rows, "    ") + _unresolved(pair)
+    words = f"{name} {pair.method}; ".replace("sliced W2 sliced,", "sliced W2,")
+    words += "function = what the networks differ by in L2(mu); " * known
+    head = f"  {pair.label} against {comparison.reference} ({words}loss = {terms})\n"
+    return head + grid_text(header, rows, "    ") + _unresolved(pair, name)
 
 
-def _unresolved(pair: Pair) -> str:
-    """A line that says where W₂ cannot be told from what its method may have moved."""
+def _unresolved(pair: Pair, name: str) -> str:
+    """A line that says where the distance cannot be told from what its method may have moved."""
     count = int(np.sum((pair.floor > 0.0) & (pair.distance <= pair.floor)))
-    return f"\n    W2 is not resolved (at or below its floor) at {count} of {len(pair.times)} times" if count else ""
+    return f"\n    {name} is not resolved (at or below its floor) at {count} of {len(pair.times)} times" if count else ""
 
 
 def batch_table(rows: Sequence[tuple[Path, str, float, Comparison | None]]) -> str:
     """The table that closes a batch."""
     lines = [(str(path), words, f"{seconds:.1f}", _furthest(c), _gap(c)) for path, words, seconds, c in rows]
-    return grid_text(("case", "status", "seconds", "largest W2", "largest loss gap"), lines, "")
+    sliced = any(c is not None and c.distance_name != "W2" for *_, c in rows)
+    return grid_text(("case", "status", "seconds", "largest distance" if sliced else "largest W2", "largest loss gap"), lines, "")
 
 
 def _furthest(comparison: Comparison | None) -> str:

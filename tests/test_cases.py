@@ -12,7 +12,14 @@ from mfpde.cli import main
 from mfpde.run import Status
 
 CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
-SMALL = {"teacher_student": "[128]", "teacher_density": "[128]", "noisy_student": "[96]", "heat_refinement": "[64]", "circle": "[64]"}
+SMALL = {
+    "teacher_student": "[128]",
+    "teacher_density": "[128]",
+    "noisy_student": "[96]",
+    "particle_limit": "[64]",
+    "heat_refinement": "[64]",
+    "circle": "[64]",
+}
 SMALL |= dict.fromkeys(("aggregation", "desai_zwanzig", "keller_segel", "porous_medium", "semicircle"), "[64]")
 FEWEST = {"semicircle": 40}
 
@@ -30,13 +37,20 @@ def test_all_cases_are_here():
         "aggregation",
         "keller_segel",
         "semicircle",
+        "particle_limit",
+        "training",
     }
 
 
 def small(path: Path) -> tuple[str, ...]:
     """Fewer cells, atoms and times."""
     cells, count = SMALL.get(path.stem, "[24, 24]"), FEWEST.get(path.stem, 200)
-    changes = {"finite_volume": f"cells={cells}", "stationary": f"cells={cells}", "particles": f"count={count}"}
+    changes = {
+        "finite_volume": f"cells={cells}",
+        "stationary": f"cells={cells}",
+        "characteristics": f"cells={cells}",
+        "particles": f"count={count}",
+    }
     solvers = tomllib.loads(path.read_text(encoding="utf-8"))["solver"]
     return (*(f"solver.{number}.{changes[solver['kind']]}" for number, solver in enumerate(solvers)), "time.save=[0.0, 0.5, 2.0]")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import alone, box, bump, interaction, line, network, observed_order, quadratic
+from conftest import alone, bump, interaction, line, network, observed_order, quadratic
 from scipy.special import erf
 
 from mfpde.domain import Domain
@@ -131,7 +131,6 @@ def test_the_step_that_follows_a_checkpoint_is_the_same() -> None:
     [
         (alone(Entropy(0.1)), line(), None, "without entropy and powers"),
         (EnergySum({"a": quadratic(), "b": Power(2.0)}), line(), None, "without entropy and powers"),
-        (alone(quadratic()), box(2), None, "for one axis, the domain has 2"),
         (alone(quadratic()), line(), Particles.equal(np.zeros((1, 1))), "need an initial density"),
     ],
 )

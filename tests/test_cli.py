@@ -24,7 +24,7 @@ from mfpde.case.load import load_case
 from mfpde.cli import main
 from mfpde.run import Status, StepFailed
 from mfpde.solvers.finite_volume.solver import FiniteVolumeFlow
-from mfpde.solvers.particles import LangevinFlow
+from mfpde.solvers.particles import DescentFlow
 
 SHIPPED = [
     "aggregation",
@@ -34,11 +34,13 @@ SHIPPED = [
     "heat_refinement",
     "keller_segel",
     "noisy_student",
+    "particle_limit",
     "porous_medium",
     "real_data",
     "semicircle",
     "teacher_density",
     "teacher_student",
+    "training",
     "two_dimensional",
 ]
 COMMANDS = ["run", "study", "check", "compare", "plot", "info", "cases", "schema"]
@@ -277,13 +279,15 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     top = {"title", "domain", "energy", "initial", "time", "solver", "compare", "study"}
     axis = {"lower", "upper", "periodic", "frozen", "walls", "axes", "radius", "center"}
     network = {"activation", "inputs", "teacher", "parameter", "bias"}
+    limit = {"counts", "runs", "quantities", "quantile", "w1", "sliced", "function", "barycentre", "variance", "loss_spread", "loss_mean"}
+    training = {"learning_rate", "batch", "epochs", "diffusion", "blob_width", "factors", "distance"}
     inputs, teacher = {"law", "scale", "file", "columns", "standardize"}, {"neurons", "weights", "density", "column"}
     solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux", "table_tolerance", "order"}
     study = {"steps", "tolerances", "exact", "norms", "times", "expected", "allowance", "l1", "l2", "w2", "loss"}
     densities = {"kernel", "exponent", "coefficient"}
-    rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference"}
+    rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference", "distance", "resolution"}
     assert set(schema["properties"]) == top
-    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest
+    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training
 
 
 def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:
@@ -293,7 +297,7 @@ def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:
     assert {len(row) for row in rows} == {4}
     tables = {key for part in schema["$defs"].values() for key in part.get("properties", {})}
     assert not [key for key in tables if f"`{key}`" not in table]
-    defaults = {name.strip("` "): default for _, names, default, _ in rows for name in names.split(",")}
+    defaults = {name.strip("` "): default for _, names, default, _ in reversed(rows) for name in names.split(",")}  # the first one counts
     known = {
         "periodic": "AxisTable",
         "center": "DiskTable",
@@ -599,10 +603,10 @@ def test_a_step_that_fails_on_the_way_keeps_the_times_before(case: Path, tmp_pat
 def test_a_solver_that_stops_before_the_first_time_leaves_a_result_that_says_so(
     case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(flow: LangevinFlow) -> Any:
+    def failing(flow: DescentFlow) -> Any:
         raise StepFailed(Status.NOT_FINITE, "never began")
 
-    monkeypatch.setattr(LangevinFlow, "start", failing)
+    monkeypatch.setattr(DescentFlow, "start", failing)
     small(case, *NOISY)
     out = tmp_path / "out"
     answer = call("run", case, "--output", out, "--no-figures")

@@ -1,12 +1,15 @@
 """Wasserstein distances against closed forms."""
 
+import math
+
 import numpy as np
 import pytest
 from conftest import box, line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfpde.distance import wasserstein
+from mfpde.distance import circle, wasserstein
+from mfpde.distance import line as on_axis
 from mfpde.domain import Axis, Domain, Grid
 from mfpde.measure import Density, DensityFunction, Particles
 
@@ -129,3 +132,123 @@ def test_mass_without_a_partner_in_its_slice_shows_in_the_floor():
     found = wasserstein(atoms([[0.0, 0.2]]), atoms([[1.0, 0.7]]), domain)
     assert found.floor == pytest.approx(np.sqrt(2))
     assert "unmatched" in found.method
+
+
+# Many atoms: compiled loops.
+
+
+def quantile_pair(generator, count):
+    """Atoms with equal or random weights, or intervals with gaps, each at random."""
+    kinds = generator.integers(0, 3, 2)
+    ends = np.sort(generator.random((2, 2 * count)), axis=1)
+    weights = generator.random((2, count)) + 0.01
+    made = []
+    for kind, x, w in zip(kinds, ends, weights, strict=True):
+        if kind == 2:
+            made.append(on_axis.Quantiles(on_axis.cumulate(w), x[::2].copy(), x[1::2].copy()))
+        else:
+            made.append(on_axis.quantiles_of_atoms(generator.permutation(x[:count]), w if kind else np.ones(count)))
+    return made
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_compiled_merges_equal_those_of_arrays(order, monkeypatch):
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        one, two = quantile_pair(generator, int(generator.integers(1, 9)))
+        for shift in (0.0, 1.0, -1.0, 0.25, float(generator.uniform(-1, 1))):
+            plain = on_axis.cost_and_slope(one, two, shift, 1.0, order)
+            monkeypatch.setattr(on_axis, "LARGE", 0)
+            compiled = on_axis.cost_and_slope(one, two, shift, 1.0, order)
+            monkeypatch.undo()
+            assert compiled == pytest.approx(plain, abs=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_slope_of_the_cost_is_its_derivative_in_the_cut(order):
+    generator = np.random.default_rng(1)
+    for _ in range(40):
+        one, two = quantile_pair(generator, 6)
+        shift = float(generator.uniform(-1, 1))
+        (low, slope), (high, _) = (on_axis.cost_and_slope(one, two, s, 1.0, order) for s in (shift, shift + 1e-6))
+        assert (high - low) / 1e-6 == pytest.approx(slope, abs=1e-4)
+
+
+@pytest.mark.parametrize("values", ["normal", "ties and zeros", "huge and tiny"])
+def test_the_compiled_sort_is_a_stable_sort(values):
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=30_000)
+    if values == "ties and zeros":
+        points = np.concatenate([np.round(points, 1), np.full(5000, -0.5), np.zeros(9)]) + 0.0
+    elif values == "huge and tiny":
+        points = np.concatenate([points * np.exp(30.0 * generator.normal(size=30_000)), [1e300, -1e300, 5e-324, -5e-324]])
+    carried = generator.random(len(points))
+    found, with_it = on_axis.sort_with(points, carried)
+    order = np.argsort(points, kind="stable")
+    assert np.array_equal(found, points[order])
+    assert np.array_equal(with_it, carried[order])
+
+
+def test_a_million_atoms_at_the_middles_of_their_mass_are_as_far_as_one_of_them():
+    domain = line(0.0, 1.0)
+    count = 1_000_000
+    middles = np.random.default_rng(0).permutation((np.arange(count) + 0.5) / count)
+    uniform = Density(Grid(domain, (1000,)), np.ones(1000))
+    for weights in (np.full(count, 1.0 / count), np.repeat([1.0, 1.0 + 1e-15], count // 2) / count):
+        found = wasserstein(Particles(middles[:, None], weights), uniform, domain)
+        assert found.value == pytest.approx(1.0 / (np.sqrt(12.0) * count), rel=1e-6)
+
+
+def test_many_running_sums_lose_nothing():
+    weights = np.random.default_rng(0).random(100_000)
+    levels = on_axis.cumulate(weights)
+    for k in (1, 1000, 54_321, 99_999):
+        assert levels[k] == pytest.approx(math.fsum(weights[:k]) / math.fsum(weights), rel=4e-16)
+
+
+# The circle.
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_circle_agrees_with_pot(order):
+    import ot
+
+    generator = np.random.default_rng(2)
+    domain = line(0.0, 1.0, periodic=True)
+    for count in (1, 2, 7, 60):
+        one, two = (generator.random(count) ** power for power in (1.0, 3.0))
+        exact = ot.wasserstein_circle(one[:, None], two[:, None], p=order)
+        found = wasserstein(atoms(one), atoms(two), domain, order).value
+        assert found**order == pytest.approx(float(np.ravel(exact)[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_no_cut_of_many_is_better_than_the_one_found(order):
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        one, two = quantile_pair(generator, 12)
+        found = circle.on_circle(one, two, 1.0, order)
+        others = [on_axis.cost_and_slope(one, two, s, 1.0, order)[0] for s in np.linspace(-1.0, 1.0, 401)]
+        assert found <= min(others) + 1e-15
+        assert found >= min(others) - 0.02
+
+
+def test_a_cut_takes_few_merges(monkeypatch):
+    counts = []
+    domain = line(0.0, 2 * np.pi, periodic=True)
+    functions = [DensityFunction(lambda p, a=a: 1.1 + np.cos(p[:, 0] - a), domain) for a in (0.2, 2.0)]
+    pairs = [[f.on(Grid(domain, (300,))) for f in functions], [f.sample(500, np.random.default_rng(0)) for f in functions]]
+    plain = circle.cost_and_slope
+    monkeypatch.setattr(circle, "cost_and_slope", lambda *given: (counts.append(1), plain(*given))[1])
+    for one, two in pairs:
+        counts.clear()
+        assert wasserstein(one, two, domain).value > 0.1
+        assert len(counts) <= 30
+
+
+def test_atoms_turned_by_little_keep_their_small_distance():
+    domain = line(0.0, 1.0, periodic=True)
+    places = np.random.default_rng(4).random(1000)
+    for turn in (1e-5, 1e-9):
+        found = wasserstein(atoms(places), atoms(np.mod(places + turn, 1.0)), domain)
+        assert found.value == pytest.approx(turn, rel=1e-3)

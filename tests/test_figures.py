@@ -215,7 +215,7 @@ def test_noise_shows_only_what_is_finite(tmp_path: Path) -> None:
     assert [axes.get_ylabel() for axes in (whole, partial)] == ["energy $E$", "energy without\nentropy"]
     assert [len(drawn(axes)) for axes in (whole, partial, dissipation)] == [1, 2, 1]
     assert drawn(partial)[1][1] == pytest.approx([1.0, 0.1])
-    assert "not defined with noise: noise" in texts(figure)
+    assert "not known with noise or minibatches: noise" in texts(figure)
     alone = stored("noise", LINE, [0.0], [cloud(LINE, 50)], {"entropy": np.array([np.inf])}, np.nan)
     assert names(draw_run(alone, tmp_path)) == ["noise-density.png"]
 

@@ -154,12 +154,12 @@ UNKNOWN_KEYS = {
     "unknown key at the top": wrong("title", "titel", "titel", 'did you mean "title"?', "domain, energy", at="titel"),
     "unknown key of an axis": wrong("lower", "lowr", "domain.theta.lowr", 'mean "lower"?', "upper, periodic, frozen", at="lowr"),
     "unknown key of a network": wrong("activation", "activaton", "energy[0].activaton", 'mean "activation"?', at="activaton"),
-    "unknown key of the inputs": wrong("scale", "scael", "energy[0].inputs.scael", 'mean "scale"?', "law, scale", at="scael"),
+    "unknown key of the inputs": wrong("scale", "scael", "energy[0].inputs.scael", 'mean "scale"?', at="scael"),
     "unknown key of the samples": samples(TABLE, "inputs.colums", 'mean "columns"?', inputs='file = "data.csv", colums = ["x"]'),
     "unknown key of the teacher": wrong("weights", "wieghts", "energy[0].teacher.wieghts", 'mean "weights"?', at="wieghts"),
     "unknown key of a potential": wrong('density = "0.1', 'densty = "0.1', "energy[1].densty", 'mean "density"?', at="densty"),
     "unknown key of the initial measure": wrong(
-        "[initial]\ndensity", "[initial]\ndensty", "initial.densty", 'mean "density"?', "density, atoms, weights", at="densty"
+        "[initial]\ndensity", "[initial]\ndensty", "initial.densty", 'mean "density"?', "density, factors, law", at="densty"
     ),
     "unknown key of the times": wrong("save", "sav", "time.sav", 'mean "save"?', "save, end, count", at="sav ="),
     "unknown key of the grid": wrong("cells", "cels", "solver[0].cels", 'mean "cells"?', at="cels"),
@@ -195,7 +195,9 @@ UNKNOWN_WORDS = {
     ),
     "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, potential, entropy"),
     "solver without kind": wrong('kind = "particles"\n', "", "solver[1]", "`kind`", "finite_volume, particles"),
-    "study without kind": wrong(COMPARE, "[study]\ncells = [8]\n", "study: the key `kind` is missing; accepted: refinement", at="[study]"),
+    "study without kind": wrong(
+        COMPARE, "[study]\ncells = [8]\n", "study: the key `kind` is missing; accepted: refinement, particle_limit", at="[study]"
+    ),
     "network with an unnamed activation": wrong('activation = "tanh"\n', "", "`activation` is missing; accepted: tanh, erf"),
     "inputs without law": wrong('law = "normal", ', "", "energy[0].inputs", "`law`", "normal, uniform, circle, samples", at="inputs"),
 }
@@ -398,7 +400,7 @@ TEACHERS = {
 
 MEASURES = {
     "density and atoms": wrong(INITIAL, f"{INITIAL}\natoms = [[0.0]]", "initial", "density and atoms", at="[initial]"),
-    "neither density nor atoms": wrong(INITIAL, "", "initial", "density, atoms", "none", at="[initial]"),
+    "neither density nor atoms": wrong(INITIAL, "", "initial", "density, factors, law, atoms", "none", at="[initial]"),
     "atom outside the domain": atoms("atoms = [[0.5], [-2.5]]", "initial.atoms", "[-2.5]", "outside", at="atoms"),
     "atom of another dimension": atoms("atoms = [[0.5, 1.0]]", "initial.atoms", "1 coordinates", "theta", "[0.5, 1.0]", at="atoms"),
     "atoms without brackets": atoms("atoms = [0.5]", "initial.atoms[0]", "list", "0.5", at="atoms"),

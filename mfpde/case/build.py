@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from mfpde.case.expression import Expression, ExpressionError, parse
 from mfpde.case.load import CaseFile, InputError
 from mfpde.case.table import TableError, read_columns, standardized
 from mfpde.disk import Disk
+from mfpde.distance import check_method
 from mfpde.domain import Axis, Domain
 from mfpde.energy import (
     Circle,
@@ -33,7 +35,7 @@ from mfpde.energy import (
     two_layer,
 )
 from mfpde.energy.base import Energy
-from mfpde.measure import DensityFunction, Particles
+from mfpde.measure import DensityFunction, Particles, ProductDensity
 from mfpde.problem import Problem
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ _RESERVED = ("time", "density", "position", "weight", "energy", "mass", "minimum
 _RESERVED_ON_DISKS = ("radius", "angle", "cell_area")
 _CHECK_CELLS = {1: 512, 2: 64, 3: 24}
 _MOST_CELLS = 20_000_000
-_BYTES_OF_AN_ATOM = 8 * 40
+BYTES_OF_AN_ATOM = 8 * 40
+"""What an adaptive step holds of each coordinate of an atom."""
 _LAWS: dict[str, Callable[[float], InputLaw]] = {"normal": Normal, "uniform": Uniform, "circle": Circle}
 
 
@@ -53,6 +56,7 @@ def build_problem(case: CaseFile) -> Problem:
         domain = _domain(case.table)
         initial = _initial(case.table.initial, domain)
         _check_solvers(case.table, domain)
+        _check_distance(case.table.compare, domain)
         energy = EnergySum(_terms(case, domain))
         _check_kernels(case.table, energy, domain)
         return Problem(energy, domain, initial, _times(case.table.time))
@@ -70,8 +74,8 @@ def build_solver(case: CaseFile, number: int) -> "Solver":
     if isinstance(table, schema.StationarySolver):
         return Stationary(tuple(table.cells), table.starts, table.seed, table.tolerance, table.select)
     if isinstance(table, schema.CharacteristicsSolver):
-        return Characteristics(tuple(table.cells), table.order, table.tolerance)
-    return ParticleFlow(table.count, table.seed, table.start, table.tolerance, table.step, table.table_tolerance)
+        return Characteristics(tuple(table.cells), table.order, table.tolerance, table.resolution)
+    return ParticleFlow(**table.model_dump(exclude={"kind", "label"}))
 
 
 def _finite_volume(case: schema.CaseTable, table: schema.FiniteVolumeSolver) -> "Solver":
@@ -177,20 +181,80 @@ def _density(text: str, domain: Domain, key: Key) -> DensityFunction:
 
 
 def _initial(table: schema.Initial, domain: Domain) -> DensityFunction | Particles:
+    if table.atoms is not None:
+        return _initial_atoms(table, table.atoms, domain)
     if table.density is not None:
-        density = _density(table.density, domain, ("initial", "density"))
-        try:
-            density.quantiles(1)
-        except ValueError as error:
-            raise CaseError(("initial", "density"), f"{shown(table.density)}: {error}") from error
-        return density
-    points = _points(table.atoms or [], domain, ("initial", "atoms"), "atom")
+        key: Key = ("initial", "density")
+        density = _density(table.density, domain, key)
+    else:
+        key = ("initial", "factors" if table.factors else "law")
+        density = _product(table, domain, key)
+    try:
+        density.quantiles(1)
+    except ValueError as error:
+        raise CaseError(key, f"{shown(table.density)}: {error}" if table.density else str(error)) from error
+    return density
+
+
+def _initial_atoms(table: schema.Initial, atoms: list[list[float]], domain: Domain) -> Particles:
+    points = _points(atoms, domain, ("initial", "atoms"), "atom")
     outside = ~domain.contains(points)
     if outside.any():
         where = points[int(np.argmax(outside))].tolist()
         raise CaseError(("initial", "atoms"), f"the atom {where} is outside the domain")
     weights = np.array(table.weights or [1.0] * len(points), dtype=float)
     return Particles(points, weights / np.sum(weights))
+
+
+def _product(table: schema.Initial, domain: Domain, key: Key) -> ProductDensity:
+    """A density with independent coordinates, from its factors or a law."""
+    if isinstance(domain, Disk):
+        raise CaseError(key, "independent coordinates need a box; on a disk give a density")
+    if table.factors is None:
+        return _law(table, domain, key)
+    for name in table.factors:
+        if name not in domain.names:
+            raise CaseError((*key, name), f"is no axis; accepted: {', '.join(domain.names)}")
+    factors = []
+    for axis in domain.axes:
+        text = table.factors.get(axis.name, "1")
+        factors.append(_density(text, Domain((axis,)), (*key, axis.name)))
+    return ProductDensity.of(domain, factors)
+
+
+def _law(table: schema.Initial, domain: Domain, key: Key) -> ProductDensity:
+    middle = 0.5 * (domain.lower + domain.upper)
+    centre = np.zeros(domain.dimension) if table.law == "normal" else middle
+    if table.center is not None:
+        if len(table.center) != domain.dimension:
+            raise CaseError((*key[:-1], "center"), f"needs one number for each of the {domain.dimension} axes, got {shown(table.center)}")
+        centre = np.array(table.center, dtype=float)
+    if not domain.contains(centre[None])[0]:
+        raise CaseError((*key[:-1], "center"), f"the law's centre {centre.tolist()} is outside the domain")
+    functions = (_Bell(c, table.scale or 1.0) if table.law == "normal" else _Step(c, table.scale or math.inf) for c in centre.tolist())
+    return ProductDensity.of(domain, [DensityFunction(f, Domain((a,))) for f, a in zip(functions, domain.axes, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Bell:
+    """exp(−(x − centre)²/(2 scale²))."""
+
+    centre: float
+    scale: float
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        return np.exp(-0.5 * ((points[:, 0] - self.centre) / self.scale) ** 2)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """1 up to ``scale`` from the centre."""
+
+    centre: float
+    scale: float
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        return (np.abs(points[:, 0] - self.centre) <= self.scale).astype(float)
 
 
 def _points(rows: list[list[float]], domain: Domain, key: Key, what: str) -> FloatArray:
@@ -222,8 +286,15 @@ def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
             _check_characteristics(table, domain, ("solver", number))
         else:
             _check_particles(solver, table.initial, domain, noisy, ("solver", number))
-            if any(isinstance(term, schema.PorousMediumTerm) for term in table.energy):
-                raise CaseError(("solver", number), "particles cannot follow a porous_medium term: it needs a density; use finite_volume")
+            _check_choices(solver, table, ("solver", number))
+
+
+def _check_distance(table: schema.Compare, domain: Domain) -> None:
+    """Raises CaseError where the distance of the comparison cannot be measured on the domain."""
+    try:
+        check_method(domain, table.distance)
+    except ValueError as error:
+        raise CaseError(("compare", "distance"), str(error)) from error
 
 
 def _check_stationary(table: schema.CaseTable, key: Key) -> None:
@@ -238,8 +309,10 @@ def _check_stationary(table: schema.CaseTable, key: Key) -> None:
 
 
 def _check_characteristics(table: schema.CaseTable, domain: Domain, key: Key) -> None:
-    if domain.dimension != 1 or domain.axes[0].frozen:
-        raise CaseError(key, "characteristics are for one axis along which mass moves; use finite_volume or particles")
+    if isinstance(domain, Disk):
+        raise CaseError(key, "characteristics are for boxes, not disks; give the square around it, or use finite_volume or particles")
+    if not domain.moving:
+        raise CaseError(key, "characteristics need an axis along which mass moves, but all axes are frozen")
     if any(isinstance(term, schema.EntropyTerm | schema.PorousMediumTerm) for term in table.energy):
         raise CaseError(
             key, "characteristics cannot follow entropy or porous_medium terms, which have no velocity field; use finite_volume"
@@ -250,15 +323,32 @@ def _check_characteristics(table: schema.CaseTable, domain: Domain, key: Key) ->
 
 def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, key: Key) -> None:
     count, atoms = solver.count or 0, initial.atoms
-    needed = count * domain.dimension * _BYTES_OF_AN_ATOM
+    needed = count * domain.dimension * BYTES_OF_AN_ATOM
     if needed > physical_memory():
         raise CaseError((*key, "count"), f"{count} particles need about {needed >> 30} GB, more than there is")
-    if noisy and solver.step is None:
+    if noisy and solver.diffusion == "noise" and solver.step is None and solver.learning_rate is None:
         raise CaseError(key, "particles with an entropy term need `step`, the largest Euler–Maruyama step, e.g. step = 0.01")
     if atoms is None and not count:
         raise CaseError(key, "the key `count` is missing: the initial measure is a density, so atoms are drawn from it")
     if atoms is not None and count not in (0, len(atoms)):
         raise CaseError((*key, "count"), f"got {count}; leave it out: the {len(atoms)} initial atoms are the particles")
+
+
+def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: Key) -> None:
+    """Raises CaseError where the choices of particles do not fit the energy."""
+    internal = [term for term in table.energy if isinstance(term, schema.EntropyTerm | schema.PorousMediumTerm)]
+    if solver.diffusion == "noise" and any(isinstance(term, schema.PorousMediumTerm) for term in internal):
+        message = 'particles follow a porous_medium term only by the blob method, an approximation: add diffusion = "blob", '
+        raise CaseError(key, message + "or use finite_volume")
+    if solver.diffusion == "blob" and not internal:
+        raise CaseError((*key, "diffusion"), "blob is for entropy and porous_medium terms, of which there is none; leave it out")
+    if solver.batch is not None:
+        networks = [term for term in table.energy if isinstance(term, schema.TwoLayerTerm)]
+        if not networks:
+            raise CaseError((*key, "batch"), "minibatches are of the inputs of a network, but no term is two_layer; leave it out")
+        for term in networks:
+            if solver.epochs and not isinstance(term.inputs, schema.SampleInputs) and term.inputs.count is None:
+                raise CaseError((*key, "epochs"), "epochs are for inputs that are samples, or so many draws (`count`); leave it out")
 
 
 def _check_kernels(table: schema.CaseTable, energy: EnergySum, domain: Domain) -> None:
@@ -352,7 +442,7 @@ def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: 
         raise CaseError((*key, "parameter"), 'σ(x·θ) is not periodic in θ; a periodic axis needs parameter = "angle"')
     if table.bias and domain.dimension < 2:
         raise CaseError((*key, "bias"), "needs at least two axes: the last one is the offset")
-    law, data = _inputs(case, table, (*key, "inputs"))
+    law, data = _inputs(case, table, domain, (*key, "inputs"))
     _check_width(law, table, domain, (*key, "inputs"))
     teacher = data if data is not None else _teacher(table.teacher, domain, (*key, "teacher"))
     try:
@@ -364,21 +454,29 @@ def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: 
 
 
 def _check_width(law: InputLaw, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> None:
-    width = 2 if table.parameter == "angle" else domain.dimension - table.bias
+    width = _width(table, domain)
     if isinstance(law, Samples) and law.points.shape[1] != width:
         raise CaseError((*key, "columns"), f"the parameters take {width} inputs, got {law.points.shape[1]} columns")
     if isinstance(law, Circle) and width != 2:
         raise CaseError((*key, "law"), f"inputs on the circle are pairs, but the parameters take {width} inputs")
     if not isinstance(law, Samples) and width > 3:
-        raise CaseError((*key, "law"), f'more than 3 inputs need law = "samples", got {width}')
+        raise CaseError(
+            (*key, "law"),
+            f'more than 3 inputs need law = "samples", or `count` draws, got {width}',
+        )
 
 
-def _inputs(case: CaseFile, table: schema.TwoLayerTerm, key: Key) -> tuple[InputLaw, FloatArray | None]:
+def _width(table: schema.TwoLayerTerm, domain: Domain) -> int:
+    """How many inputs the parameters take."""
+    return 2 if table.parameter == "angle" else domain.dimension - table.bias
+
+
+def _inputs(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> tuple[InputLaw, FloatArray | None]:
     """The input law, and the target's values if the teacher is a column of the samples."""
     if not isinstance(table.inputs, schema.SampleInputs):
         if table.teacher.column is not None:
             raise CaseError((*key[:-1], "teacher", "column"), 'a column as teacher needs inputs with law = "samples"')
-        return _LAWS[table.inputs.law](table.inputs.scale), None
+        return _law_of(table, table.inputs, domain, key), None
     names = [*table.inputs.columns, *([table.teacher.column] if table.teacher.column is not None else [])]
     path = case.path.parent / table.inputs.file
     try:
@@ -391,6 +489,17 @@ def _inputs(case: CaseFile, table: schema.TwoLayerTerm, key: Key) -> tuple[Input
         raise CaseError(key, str(error)) from error
     width = len(table.inputs.columns)
     return Samples(np.ascontiguousarray(values[:, :width])), values[:, width] if len(names) > width else None
+
+
+def _law_of(table: schema.TwoLayerTerm, inputs: schema.DrawnInputs, domain: Domain, key: Key) -> InputLaw:
+    """The law itself, or that of so many draws."""
+    law = _LAWS[str(getattr(inputs, "law", ""))](inputs.scale)
+    if inputs.count is None:
+        return law
+    width = _width(table, domain)
+    if isinstance(law, Circle) and width != 2:
+        raise CaseError((*key, "law"), f"inputs on the circle are pairs, but the parameters take {width} inputs")
+    return Samples(law.sample(np.random.default_rng(inputs.seed or 0), inputs.count, width))
 
 
 def _scaled_names(table: schema.SampleInputs, names: list[str], key: Key) -> list[str]:

@@ -51,7 +51,11 @@ class InputError(ValueError):
 def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
     """Read and validate a case file. Raises InputError with a message for each problem: file, line, key, value, accepted values."""
     path = Path(path)
-    text = _read(path)
+    return parse_case(path, _read(path), overrides)
+
+
+def parse_case(path: Path, text: str, overrides: tuple[str, ...] = ()) -> CaseFile:
+    """The case with this text, which stands for the file at ``path``. Raises InputError as ``load_case`` does."""
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -247,9 +251,8 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
 
 
 def _accepted_tags(key: Key) -> str:
-    union, name = {"energy": (schema.Term, "kind"), "solver": (schema.SolverTable, "kind")}.get(str(key[0]), (schema.Inputs, "law"))
-    if "inputs" in key:
-        union, name = schema.Inputs, "law"
+    kinds: dict[str, Any] = {"energy": schema.Term, "solver": schema.SolverTable, "study": schema.StudyTable}
+    union, name = (schema.Inputs, "law") if "inputs" in key else (kinds.get(str(key[0]), schema.Inputs), "kind")
     members = get_args(get_args(union)[0])
     return ", ".join(get_args(member.model_fields[name].annotation)[0] for member in members)
 
@@ -317,4 +320,4 @@ def _check_labels(case: CaseFile) -> None:
         raise CaseError(("compare", "reference"), f'got "{reference}"; accepted: {choices}{nearest(reference, case.labels)}')
 
 
-__all__ = ["CaseFile", "InputError", "key_name", "load_case"]
+__all__ = ["CaseFile", "InputError", "key_name", "load_case", "parse_case"]

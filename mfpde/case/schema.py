@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from mfpde.choices import excluded
+
 _MOST = 1e30
 LEAST = 1e-30
 _NO_CONTROL = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
@@ -127,25 +129,38 @@ DomainTable = Annotated[
 ]
 
 
-class NormalInputs(Table):
+class DrawnInputs(Table):
+    """Inputs with a law: its quadrature, or so many draws in place of it."""
+
+    scale: Positive = 1.0
+    count: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None, description="take the empirical law of so many draws; required for more than 3 inputs"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(default=None, description="of the draws, default 0")
+
+    @model_validator(mode="after")
+    def _seeded_draws(self) -> Self:
+        if self.seed is not None and self.count is None:
+            raise ValueError("`seed` goes with `count`: without it the law itself is taken, by quadrature")
+        return self
+
+
+class NormalInputs(DrawnInputs):
     """x = scale · N(0, I)."""
 
     law: Literal["normal"]
-    scale: Positive = 1.0
 
 
-class UniformInputs(Table):
+class UniformInputs(DrawnInputs):
     """x uniform on the box [-scale, scale] along every coordinate."""
 
     law: Literal["uniform"]
-    scale: Positive = 1.0
 
 
-class CircleInputs(Table):
+class CircleInputs(DrawnInputs):
     """x uniform on the circle |x| = scale in the plane."""
 
     law: Literal["circle"]
-    scale: Positive = 1.0
 
 
 class SampleInputs(Table):
@@ -246,15 +261,23 @@ Term = Annotated[TwoLayerTerm | PotentialTerm | EntropyTerm | PorousMediumTerm |
 
 
 class Initial(Table):
-    """The measure at time 0."""
+    """The measure at time 0: a density, one factor for each axis, a law, or atoms."""
 
     density: Text | None = Field(None, description="expression in the axis names; normalised by the program")
+    factors: dict[str, Text] | None = Field(
+        None, min_length=1, max_length=16, description="a product: for each axis an expression in its own name; axes left out are uniform"
+    )
+    law: Literal["normal", "uniform"] | None = Field(None, description="independent coordinates, cut off at the ends of the axes")
+    center: Row | None = Field(None, description="of the law, one number for each axis; default: 0 for normal, the middle for uniform")
+    scale: Positive | None = Field(None, description="deviation of normal, default 1; half width of uniform, default the whole axis")
     atoms: list[Row] | None = Field(None, min_length=1)
     weights: list[Positive] | None = Field(None, description="default: equal; scaled to sum one")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        _exactly_one(self, "density", "atoms")
+        _exactly_one(self, "density", "factors", "law", "atoms")
+        if self.law is None and (self.center is not None or self.scale is not None):
+            raise ValueError("`center` and `scale` belong to a `law`")
         if self.weights is not None and (self.atoms is None or len(self.weights) != len(self.atoms)):
             raise ValueError(f"needs one weight for each atom, got {len(self.weights)} for {len(self.atoms or [])}")
         return self
@@ -318,10 +341,25 @@ class ParticleSolver(Table):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     start: Literal["random", "quantile"] = Field("random", description="independent draws, or the quantiles of the initial density")
     tolerance: Annotated[float, Field(ge=1e-13, le=1e-2)] = Field(1e-9, description="relative and absolute, without entropy")
-    step: Positive | None = Field(None, description="largest Euler–Maruyama step; required with an entropy term")
+    step: Positive | None = Field(None, description="largest Euler–Maruyama step; with an entropy term this or `learning_rate` is required")
     table_tolerance: Annotated[float, Field(ge=0.0, le=1e-2)] = Field(
-        1e-9, description="relative error of a network's gradients where 4000 atoms or more act through a table; 0 for no tables"
+        1e-9, description="relative error of a network's gradients where thousands of atoms act through a table; 0 for no tables"
     )
+    learning_rate: Positive | None = Field(
+        None, description="train by gradient descent with this step α: k iterations of N atoms reach the time kα/N"
+    )
+    batch: Count | None = Field(None, description="inputs of a minibatch of stochastic gradient descent; with `learning_rate`")
+    epochs: bool = Field(False, description="draw minibatches of samples in shuffled epochs, without replacement")
+    diffusion: Literal["noise", "blob"] = Field(
+        "noise", description="blob: entropy and porous_medium without noise, by the mollified density, an approximation"
+    )
+    blob_width: Positive | None = Field(None, description="width of the mollifier; default: from the distance of the initial atoms")
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if message := excluded(self):
+            raise ValueError(message)
+        return self
 
 
 class StationarySolver(Table):
@@ -337,15 +375,24 @@ class StationarySolver(Table):
 
 
 class CharacteristicsSolver(Table):
-    """Quadrature nodes of the initial density carried by the flow, on one axis, without internal energies."""
+    """Quadrature nodes of the initial density carried by the flow, on up to three axes, without internal energies."""
 
     kind: Literal["characteristics"]
     label: Label | None = None
     cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] = Field(
-        min_length=1, max_length=1, description="one number: the grid on which densities are stored, as exact cell masses"
+        min_length=1,
+        max_length=3,
+        description="one number for each axis: the grid on which densities are stored, as cell masses, exact ones on one axis",
     )
-    order: Annotated[int, Field(ge=6, le=64)] = Field(16, description="Gauss–Legendre nodes of a panel")
-    tolerance: Annotated[float, Field(ge=1e-14, le=1e-2)] = Field(1e-13, description="relative and absolute, of a time step")
+    order: Annotated[int, Field(ge=6, le=64)] | None = Field(
+        None, description="Gauss–Legendre nodes of a panel along each axis; default: 16, on three axes 12"
+    )
+    tolerance: Annotated[float, Field(ge=1e-14, le=1e-2)] | None = Field(
+        None, description="relative and absolute, of a time step; default: 1e-13, 1e-11 and 1e-10 on one, two and three axes"
+    )
+    resolution: Annotated[float, Field(ge=1e-14, le=1e-2)] | None = Field(
+        None, description="what panels may leave of the initial density; default: 1e-12, 1e-10 and 1e-8 on one, two and three axes"
+    )
 
 
 SolverTable = Annotated[FiniteVolumeSolver | ParticleSolver | StationarySolver | CharacteristicsSolver, Field(discriminator="kind")]
@@ -355,6 +402,11 @@ class Compare(Table):
     """Which run the others are compared with; the first by default."""
 
     reference: Label | None = None
+    distance: Literal["auto", "exact", "sliced", "entropic"] = Field(
+        default="auto",
+        description="how W2 is measured along two or more axes (on one it is exact): exact transport between coarsened atoms, entropic "
+        "transport on a fine grid, or sliced, another distance; auto: exact, and entropic where that does not resolve the distance",
+    )
 
 
 def _as_list(value: Any) -> Any:
@@ -423,7 +475,72 @@ class RefinementTable(Table):
         return self
 
 
-StudyTable = RefinementTable  # of further kinds a union, discriminated by `kind`
+Quantity = Literal["w2", "w1", "sliced", "function", "barycentre", "variance", "loss"]
+
+
+class ExpectedSlopes(Table):
+    """Slopes in N that a particle limit must show."""
+
+    w2: Number | None = None
+    w1: Number | None = None
+    sliced: Number | None = None
+    function: Number | None = None
+    barycentre: Number | None = None
+    variance: Number | None = None
+    loss: Number | None = Field(None, description="of the mean of |loss gap|")
+    loss_spread: Number | None = Field(None, description="of the standard deviation of the loss gap")
+    loss_mean: Number | None = Field(None, description="of |mean loss gap|")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.by_row:
+            raise ValueError(f"needs a slope for at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def by_row(self) -> dict[str, float]:
+        """The slopes that are given."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+
+class ParticleLimitTable(Table):
+    """How fast N particles approach the solution of the PDE, with intervals from independent runs."""
+
+    kind: Literal["particle_limit"]
+    solver: Label | None = Field(None, description="label of the particles; default: the first particles solver")
+    counts: list[Annotated[int, Field(ge=2, le=100_000_000)]] = Field(min_length=2, max_length=64, description="numbers of atoms N")
+    runs: Annotated[int, Field(ge=2, le=100_000)] = Field(40, description="independent runs for each count")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    reference: Label | None = Field(
+        None, description="label of the solver that stands for the PDE; default: characteristics or finite_volume"
+    )
+    quantities: list[Quantity] | None = Field(
+        None, min_length=1, description="default: what the problem has; in several dimensions sliced for w1, w2"
+    )
+    times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(
+        None, min_length=1, description="saved times; default: the first and the last"
+    )
+    quantile: bool | None = Field(None, description="one more run of each count from quantiles; default: where there is no noise")
+    expected: ExpectedSlopes | None = Field(None, description="slopes that the intervals must hold")
+    allowance: Annotated[float, Field(ge=0.0, le=10.0)] | None = Field(
+        None, description="by how much an interval is widened for an expected slope; default: 0.03"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for before, after in pairwise(self.counts):
+            if after <= before:
+                raise ValueError(f"the counts must increase, got {after} after {before}")
+        for name in ("quantities", "times"):
+            values = getattr(self, name) or []
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{name}` holds one of its elements twice, got {values}")
+        if self.allowance is not None and self.expected is None:
+            raise ValueError("`allowance` goes with `expected`")
+        return self
+
+
+StudyTable = Annotated[RefinementTable | ParticleLimitTable, Field(discriminator="kind")]
 
 
 class CaseTable(Table):

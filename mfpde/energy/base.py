@@ -71,8 +71,25 @@ class Energy(Protocol):
 class Tabulated(Protocol):
     """An energy whose gradients at many atoms can come from a table."""
 
-    def tabulated(self, domain: Domain, tolerance: float) -> Energy:
-        """The energy on a table over the domain, to a relative ``tolerance`` of Φ and its gradient; itself where there is none."""
+    def tabulated(self, domain: Domain, tolerance: float, count: int) -> Energy:
+        """The energy on a table over the domain, to a relative ``tolerance`` of Φ and its gradient; itself where there is none, or
+        where it would not pay for ``count`` atoms."""
+
+
+@runtime_checkable
+class ValueAndGradient(Protocol):
+    """An energy whose value and gradient share work."""
+
+    def value_and_gradient(self, measure: Measure) -> tuple[float, FloatArray]:
+        """E(ρ) and its gradient at the measure's own points, (N, d)."""
+
+
+@runtime_checkable
+class Mollified(Protocol):
+    """An energy of the density that stands for atoms by the density of blobs."""
+
+    def mollified(self, width: float, domain: Domain) -> Energy:
+        """The energy with blobs of this ``width``, without temperature and finite on atoms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +113,16 @@ class EnergySum:
         rest = {name: term for name, term in self.terms.items() if term.temperature == 0.0}
         return EnergySum(rest) if rest else None
 
-    def tabulated(self, domain: Domain, tolerance: float) -> "EnergySum":
-        """The same sum with the terms that can be on tables over the domain, to a relative ``tolerance`` of their gradients."""
-        tables = {name: term.tabulated(domain, tolerance) if isinstance(term, Tabulated) else term for name, term in self.terms.items()}
-        return EnergySum(tables)
+    def tabulated(self, domain: Domain, tolerance: float, count: int) -> "EnergySum":
+        """The same sum with the terms for which it pays with ``count`` atoms on tables over the domain, to a relative ``tolerance``
+        of their gradients."""
+        terms = self.terms.items()
+        return EnergySum({name: term.tabulated(domain, tolerance, count) if isinstance(term, Tabulated) else term for name, term in terms})
+
+    def mollified(self, width: float, domain: Domain) -> "EnergySum":
+        """The same sum with internal energies by the blob method; the other terms stay themselves."""
+        blobs = {name: term.mollified(width, domain) if isinstance(term, Mollified) else term for name, term in self.terms.items()}
+        return EnergySum(blobs)
 
     def values(self, measure: Measure) -> dict[str, float]:
         """E(ρ) term by term."""
@@ -115,11 +138,29 @@ class EnergySum:
 
     def gradient(self, measure: Measure, at: FloatArray) -> FloatArray:
         """The sum of the terms' gradients, (M, d)."""
-        return np.asarray(sum(term.gradient(measure, at) for term in self.terms.values()))
+        return _added([term.gradient(measure, at) for term in self.terms.values()])
+
+    def value_and_gradient(self, measure: Measure) -> tuple[float, FloatArray]:
+        """E(ρ), and its gradient at the measure's own points (N, d), with what they have in common evaluated once."""
+        found = [
+            term.value_and_gradient(measure)
+            if isinstance(term, ValueAndGradient)
+            else (term.value(measure), term.gradient(measure, measure.points))
+            for term in self.terms.values()
+        ]
+        return float(sum(value for value, _ in found)), _added([gradient for _, gradient in found])
 
     def on(self, grid: Grid) -> "GridSum":
         """The terms prepared for one grid."""
         return GridSum([term.on(grid) for term in self.terms.values()])
+
+
+def _added(parts: list[FloatArray]) -> FloatArray:
+    """Their sum, one at a time."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 @dataclass(eq=False)

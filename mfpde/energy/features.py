@@ -13,11 +13,13 @@ import numpy as np
 
 from mfpde.arrays import ComplexArray, FloatArray, IntArray
 from mfpde.domain import Domain
-from mfpde.energy.activations import Activation
+from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.inputs import Rule
 from mfpde.measure import lattice
 
 _BLOCK = 1 << 16
+_MANY_PAIRS = 1 << 18
+"""So many pairs of an atom and an input cost more in numpy, in a run of some hundred steps, than bringing the compiler."""
 _PROBES = {1: 240, 2: 700, 3: 1200}
 _SKETCH = 400
 _CANDIDATES = 4000
@@ -97,38 +99,92 @@ class InterpolatedFeatures:
         """Number of features r."""
         return len(self.mixing)
 
-    def _blocks(self, count: int) -> range:
-        return range(0, count, self._block)
-
-    @property
-    def _block(self) -> int:
-        return max(64, _BLOCK // len(self.nodes))
-
     def evaluate(self, points: FloatArray) -> FloatArray:
         """Φ at points (N, d), as (r, N)."""
         result = np.empty((self.rank, len(points)))
-        for k in self._blocks(len(points)):
-            part = slice(k, k + self._block)
+        for part in _blocks(len(points), len(self.nodes)):
             result[:, part] = self.mixing @ self.activation.value(self.nodes @ self.parameters.vectors(points[part]).T)
         return result
 
     def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
         """∫Φ dρ of atoms, (r,)."""
-        total = np.zeros(len(self.nodes))
-        for k in self._blocks(len(points)):
-            part = slice(k, k + self._block)
-            total += self.activation.value(self.nodes @ self.parameters.vectors(points[part]).T) @ weights[part]
-        return np.asarray(self.mixing @ total)
+        return np.asarray(self.mixing @ network_values(self.activation, self.parameters.vectors(points), weights, self.nodes))
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d)."""
-        result = np.empty_like(points)
-        steered = (self.nodes * (lam @ self.mixing)[:, None]).T
-        for k in self._blocks(len(points)):
-            part = slice(k, k + self._block)
-            slopes = self.activation.pair(self.nodes @ self.parameters.vectors(points[part]).T)[1]
-            result[part] = self.parameters.pull(points[part], (steered @ slopes).T)
+        slopes = _slopes(self.activation, self.parameters.vectors(points), self.nodes, lam @ self.mixing)
+        return self.parameters.pull(points, slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class SampledFeatures:
+    """Φ_q(θ) = scale_q σ(x_q·θ), q = 1 … Q: all inputs ``nodes`` (Q, D) as they are, with the roots of their weights as ``scale`` (Q,).
+
+    Nothing of size Q × N or Q × Q is kept; only ``evaluate`` returns such an array.
+    """
+
+    activation: Activation
+    parameters: Parameters
+    nodes: FloatArray
+    scale: FloatArray
+    description: str
+
+    @property
+    def rank(self) -> int:
+        """The number of inputs Q."""
+        return len(self.scale)
+
+    def evaluate(self, points: FloatArray) -> FloatArray:
+        """Φ at points (N, d), as (Q, N)."""
+        result = np.empty((self.rank, len(points)))
+        for part in _blocks(len(points), self.rank):
+            values = self.activation.value(self.nodes @ self.parameters.vectors(points[part]).T)
+            np.multiply(values, self.scale[:, None], out=result[:, part])
         return result
+
+    def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
+        """∫Φ dρ of atoms, (Q,)."""
+        return self.scale * network_values(self.activation, self.parameters.vectors(points), weights, self.nodes)
+
+    def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """∇(Φ·λ) at points (N, d), as (N, d)."""
+        slopes = _slopes(self.activation, self.parameters.vectors(points), self.nodes, self.scale * lam)
+        return self.parameters.pull(points, slopes)
+
+
+def _blocks(count: int, inputs: int) -> list[slice]:
+    """Atoms that are taken together in numpy, so that the array of all pairs stays small."""
+    block = max(64, _BLOCK // inputs)
+    return [slice(k, k + block) for k in range(0, count, block)]
+
+
+def _is_dense(activation: Activation, vectors: FloatArray, inputs: FloatArray) -> bool:
+    return len(vectors) * len(inputs) >= _MANY_PAIRS and ACTIVATIONS.get(activation.name) is activation
+
+
+def network_values(activation: Activation, vectors: FloatArray, weights: FloatArray, inputs: FloatArray) -> FloatArray:
+    """Σ_j w_j σ(x_q·θ_j) at inputs (Q, D), (Q,), of neurons ``vectors`` (N, D) with ``weights`` (N,)."""
+    if _is_dense(activation, vectors, inputs):
+        from mfpde.energy.dense import neuron_sums  # which brings the compiler
+
+        return neuron_sums(activation.name, vectors, weights, inputs)
+    total = np.zeros(len(inputs))
+    for part in _blocks(len(vectors), len(inputs)):
+        total += activation.value(inputs @ vectors[part].T) @ weights[part]
+    return total
+
+
+def _slopes(activation: Activation, vectors: FloatArray, inputs: FloatArray, coefficients: FloatArray) -> FloatArray:
+    """Σ_q c_q σ'(x_q·θ_j) x_q of neurons ``vectors`` (N, D), as (N, D)."""
+    if _is_dense(activation, vectors, inputs):
+        from mfpde.energy.dense import neuron_slopes  # which brings the compiler
+
+        return neuron_slopes(activation.name, vectors, inputs, coefficients)
+    result = np.empty_like(vectors)
+    steered = (inputs * coefficients[:, None]).T
+    for part in _blocks(len(vectors), len(inputs)):
+        result[part] = (steered @ activation.pair(inputs @ vectors[part].T)[1]).T
+    return result
 
 
 @dataclass(frozen=True, eq=False)

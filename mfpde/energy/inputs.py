@@ -61,6 +61,9 @@ class InputLaw(Protocol):
     def second_moment(self, dimension: int) -> float:
         """E|x|²."""
 
+    def sample(self, generator: np.random.Generator, count: int, dimension: int) -> FloatArray:
+        """Independent draws, (count, D). Raises ValueError for a dimension that the law does not have."""
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -88,6 +91,10 @@ class Normal:
         """E|x|² = D scale²."""
         return dimension * self.scale**2
 
+    def sample(self, generator: np.random.Generator, count: int, dimension: int) -> FloatArray:
+        """Independent draws, (count, D)."""
+        return self.scale * generator.standard_normal((count, dimension))
+
 
 @dataclass(frozen=True)
 class Circle:
@@ -99,8 +106,7 @@ class Circle:
 
     def rule(self, dimension: int, sharpness: Sharpness) -> Rule:
         """Equal weights at equal angles."""
-        if dimension != 2:
-            raise ValueError(f"inputs on the circle are pairs, but the parameters take {dimension} inputs")
+        _check_pairs(dimension)
         return _spherical(*self.radial(2, sharpness), 2, sharpness)
 
     def radial(self, dimension: int, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
@@ -110,6 +116,12 @@ class Circle:
     def second_moment(self, dimension: int) -> float:
         """E|x|² = scale²."""
         return self.scale**2
+
+    def sample(self, generator: np.random.Generator, count: int, dimension: int) -> FloatArray:
+        """Independent draws, (count, 2)."""
+        _check_pairs(dimension)
+        angle = 2.0 * math.pi * generator.random(count)
+        return self.scale * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,10 @@ class Uniform:
         """E|x|² = D scale²/3."""
         return dimension * self.scale**2 / 3.0
 
+    def sample(self, generator: np.random.Generator, count: int, dimension: int) -> FloatArray:
+        """Independent draws, (count, D)."""
+        return generator.uniform(-self.scale, self.scale, (count, dimension))
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -153,13 +169,26 @@ class Samples:
 
     def rule(self, dimension: int, sharpness: Sharpness) -> Rule:
         """The samples themselves."""
-        if self.points.shape[1] != dimension:
-            raise ValueError(f"the samples have {self.points.shape[1]} columns, but the parameters take {dimension} inputs")
+        self._check(dimension)
         return Rule(self.points, np.full(len(self.points), 1.0 / len(self.points)))
 
     def second_moment(self, dimension: int) -> float:
         """Mean of |x|²."""
         return float(np.mean(np.sum(self.points**2, axis=1)))
+
+    def sample(self, generator: np.random.Generator, count: int, dimension: int) -> FloatArray:
+        """Rows drawn with replacement, (count, D)."""
+        self._check(dimension)
+        return self.points[generator.integers(len(self.points), size=count)]
+
+    def _check(self, dimension: int) -> None:
+        if self.points.shape[1] != dimension:
+            raise ValueError(f"the samples have {self.points.shape[1]} columns, but the parameters take {dimension} inputs")
+
+
+def _check_pairs(dimension: int) -> None:
+    if dimension != 2:
+        raise ValueError(f"inputs on the circle are pairs, but the parameters take {dimension} inputs")
 
 
 def with_constant(rule: Rule) -> Rule:

@@ -13,8 +13,9 @@ from mfpde.energy.convolution import Convolution, DenseMatrix, cell_sides, inter
 from mfpde.energy.internal import integral
 from mfpde.energy.low_rank import quadratic_form
 from mfpde.energy.pair_kernel import PairKernel, Quadratic
+from mfpde.energy.pairs import FastPairs, PairSums
 from mfpde.energy.resolution import resolution_note
-from mfpde.energy.series import Series, find_series
+from mfpde.energy.series import Series
 from mfpde.measure import Density, Measure
 
 _PAIRS = 1 << 13
@@ -66,7 +67,16 @@ class Interaction:
         formula = " ".join(self.name.split())
         formula = formula if len(formula) <= _SHOWN else formula[: _SHOWN - 1] + "…"
         scaled = formula if self.kernel.coefficient == 1.0 else f"{self.kernel.coefficient:g} · ({formula})"
+        if self.kernel.quadratic is None and self._fast.sorted is not None:
+            return f"W = {scaled}, {self.kernel.form}; many atoms by {self._fast.sorted.description}"
         return f"W = {scaled}, {self.kernel.form}"
+
+    def summation(self, atoms: Measure) -> str:
+        """How the forces between these atoms are summed, for people."""
+        if self.kernel.quadratic is not None:
+            return "moments"
+        sums = self._summed(atoms, atoms.points)
+        return "all pairs" if sums is None else sums.description
 
     def value(self, measure: Measure) -> float:
         """½ Σ m_i m_j W(x_i − x_j)."""
@@ -134,16 +144,16 @@ class Interaction:
         return convolution
 
     @cached_property
-    def _series(self) -> Series | None:
-        return find_series(self.kernel) if self.kernel.resolved(1e-3 * self.kernel.extent) else None
+    def _fast(self) -> FastPairs:
+        return FastPairs(self.kernel)
 
-    def _summed(self, measure: Measure, at: FloatArray) -> Series | None:
-        """The series, where it is faster than all pairs; the polynomials of a box are good for points inside only."""
-        domain, points = self.kernel.domain, measure.points
-        pairs = len(at) * len(points)
-        if pairs <= _FEW_PAIRS or self._series is None or pairs <= 2 * self._series.size * (len(at) + len(points)):
-            return None
-        return self._series if domain.periodic.all() or (domain.contains(at).all() and domain.contains(points).all()) else None
+    @property
+    def _series(self) -> Series | None:
+        return self._fast.series
+
+    def _summed(self, measure: Measure, at: FloatArray) -> PairSums | None:
+        """What is faster than all pairs by NumPy, if anything is; few pairs are not worth the choice."""
+        return self._fast.choose(measure.points, at) if len(at) * len(measure.points) > _FEW_PAIRS else None
 
     def _centred(self, grid: Grid) -> bool:
         """Whether a density on this grid is masses at the cell centres."""
@@ -161,8 +171,8 @@ class Interaction:
 
     def _potential(self, measure: Measure, at: FloatArray) -> FloatArray:
         points, weights = measure.points, measure.weights
-        if (series := self._summed(measure, at)) is not None:
-            return series.potential(points, weights, at)
+        if (sums := self._summed(measure, at)) is not None:
+            return sums.potential(points, weights, at)
         result = np.zeros(len(at))
         for rows, columns, x in self._pairs(at, points):
             result[rows] += self.kernel.values(x).reshape(-1, columns.stop - columns.start) @ weights[columns]
@@ -170,8 +180,8 @@ class Interaction:
 
     def _force(self, measure: Measure, at: FloatArray) -> FloatArray:
         points, weights = measure.points, measure.weights
-        if (series := self._summed(measure, at)) is not None:
-            return series.force(points, weights, at)
+        if (sums := self._summed(measure, at)) is not None:
+            return sums.force(points, weights, at)
         result = np.zeros(at.shape)
         for rows, columns, x in self._pairs(at, points):
             slopes = self.kernel.slopes(x)

@@ -1,12 +1,16 @@
 """Internal energies of the density itself."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Grid
+from mfpde.domain import Domain, Grid
 from mfpde.measure import Density, Measure
+
+if TYPE_CHECKING:
+    from mfpde.energy.blob import Blob
 
 TINY = 1e-300
 VACUUM = 1e-30
@@ -44,6 +48,12 @@ class Entropy:
     def on(self, grid: Grid) -> "GridEntropy":
         """The entropy on one grid."""
         return GridEntropy(self.temperature, grid.weight, np.empty(grid.size))
+
+    def mollified(self, width: float, domain: Domain) -> "Blob":
+        """∫T log(φ∗μ) dμ with Gaussians φ of this width, finite on atoms. Raises ValueError as ``Blob`` does."""
+        from mfpde.energy.blob import Blob
+
+        return Blob(1.0, self.temperature, width, domain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +131,12 @@ class Power:
     def on(self, grid: Grid) -> "GridPower":
         """The energy on one grid."""
         return GridPower(self.exponent, self.coefficient, grid.weight, np.empty(grid.size))
+
+    def mollified(self, width: float, domain: Domain) -> "Blob":
+        """∫c (φ∗μ)^{m−1}/(m − 1) dμ with Gaussians φ of this width, finite on atoms. Raises ValueError as ``Blob`` does."""
+        from mfpde.energy.blob import Blob
+
+        return Blob(self.exponent, self.coefficient, width, domain)
 
     @property
     def _slope(self) -> float:

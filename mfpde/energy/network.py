@@ -6,30 +6,38 @@ The convention keeps the ½, and time as in ρ_t = div(ρ∇δE/δρ). Sources: 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfpde.arrays import FloatArray, physical_memory
+from mfpde.arrays import FloatArray, IntArray, physical_memory
 from mfpde.disk import Disk, PolarGrid
 from mfpde.domain import Domain, Grid
 from mfpde.energy.activations import ACTIVATIONS, Activation
+from mfpde.energy.examples import Examples
 from mfpde.energy.features import (
     Angle,
     Features,
     InterpolatedFeatures,
     Parameters,
+    SampledFeatures,
     Vector,
     harmonic_features,
     interpolated_features,
+    network_values,
 )
 from mfpde.energy.inputs import Circle, InputLaw, Normal, Rule, Sharpness, with_constant
 from mfpde.energy.polar import AngularModes, GridPolarTwoLayer, harmonic_modes, quadrature_modes
 from mfpde.measure import Atoms, DensityFunction, Measure, Particles
 
+if TYPE_CHECKING:
+    from mfpde.energy.tables import TabulatedFeatures
+
 QUADRATURE_TOLERANCE = {1: 1e-10, 2: 1e-10, 3: 1e-6}
 RANK_TOLERANCE = {1: 1e-12, 2: 1e-5, 3: 1e-3}
 _FEW_FEATURES = 32
-_TEACHER_CELLS = {1: 2048, 2: 192, 3: 48}
+_TEACHER_CELLS = {1: 2048, 2: 192, 3: 48, 4: 16}
+_MOST_AXES_TO_COMPRESS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +45,8 @@ class TwoLayer:
     """½|∫Φ dρ − target|² + constant, with the features Φ of σ(x·θ). Build it with ``two_layer``.
 
     ``student_at`` and ``teacher_at`` give the network ∫σ(x·θ)dρ and the target y at inputs (Q, D), for pictures and checks.
-    ``angular`` makes the same energy from angular modes, for polar grids, where the inputs are isotropic pairs.
+    ``angular`` makes the same energy from angular modes, for polar grids, where the inputs are isotropic pairs. ``examples`` is where
+    inputs and targets come from, for minibatches.
     """
 
     features: Features
@@ -48,8 +57,9 @@ class TwoLayer:
     teacher_at: Callable[[FloatArray], FloatArray] | None = None
     data: tuple[FloatArray, FloatArray] | None = None
     angular: Callable[[], AngularModes | None] | None = None
+    examples: Examples | None = None
     temperature: float = 0.0
-    _tables: dict[tuple[Domain, float], "TwoLayer"] = field(default_factory=dict, init=False)
+    _tables: "dict[tuple[Domain, float], tuple[int, TabulatedFeatures | None]]" = field(default_factory=dict, init=False)
 
     def residual(self, measure: Measure) -> FloatArray:
         """λ = ∫Φ dρ − target, (r,)."""
@@ -68,15 +78,49 @@ class TwoLayer:
         """∇Φ·λ at points (M, d), as (M, d)."""
         return self.features.gradient(at, self.residual(measure))
 
-    def tabulated(self, domain: Domain, tolerance: float) -> "TwoLayer":
-        """The same energy with features on a table over the domain, where that reaches a relative ``tolerance``; else itself."""
+    def value_and_gradient(self, measure: Measure) -> tuple[float, FloatArray]:
+        """½|λ|² + constant and ∇Φ·λ at the measure's own points, with one residual."""
+        lam = self.residual(measure)
+        return 0.5 * float(lam @ lam) + self.constant, self.features.gradient(measure.points, lam)
+
+    @property
+    def size(self) -> int | None:
+        """The number n of samples that are the inputs; None where they are a law."""
+        return None if self.examples is None else self.examples.size
+
+    def draw(self, generator: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
+        """``count`` independent inputs (count, D) and their targets (count,); samples are drawn with replacement. The constant input of
+        a bias is left out. Raises ValueError for a count below 1."""
+        return self._examples().draw(generator, count)
+
+    def rows(self, indices: IntArray) -> tuple[FloatArray, FloatArray]:
+        """The samples with these ``indices`` (count,), as inputs (count, D) and targets (count,). Raises ValueError for other laws."""
+        return self._examples().rows(indices)
+
+    def batch(self, inputs: FloatArray, targets: FloatArray) -> "TwoLayer":
+        """The energy ½/B Σ_b (∫σ(x_b·θ)dρ − y_b)² of a minibatch: inputs (B, D) without the constant one of a bias, targets (B,).
+        Its mean over draws is this energy. Raises ValueError for shapes that do not fit."""
+        features = self._examples().features(inputs)
+        if targets.shape != (len(inputs),):
+            raise ValueError(f"{len(inputs)} inputs need as many targets, got an array of shape {targets.shape}")
+        described = features.description
+        return TwoLayer(features, features.scale * targets, 0.0, described, self.student_at, self.teacher_at, examples=self.examples)
+
+    def _examples(self) -> Examples:
+        if self.examples is None:
+            raise ValueError("this energy does not know where its inputs come from; build it with two_layer")
+        return self.examples
+
+    def tabulated(self, domain: Domain, tolerance: float, count: int) -> "TwoLayer":
+        """The same energy with features on a table over the domain, where that reaches a relative ``tolerance`` and pays for ``count``
+        atoms; else itself."""
         from mfpde.energy.tables import tabulated  # which brings the compiler
 
         key = (domain, tolerance)
-        if key not in self._tables:
-            table = tabulated(self.features, domain, tolerance)
-            self._tables[key] = self if table is None else replace(self, features=table)
-        return self._tables[key]
+        held = self._tables.get(key, (0, None))
+        if held[1] is None and count > held[0]:
+            held = self._tables[key] = (count, tabulated(self.features, domain, tolerance, count))
+        return replace(self, features=held[1]) if held[1] is not None and held[1].pays(count) else self
 
     def on(self, grid: Grid) -> "GridTwoLayer | GridPolarTwoLayer":
         """The features at the cell centres; replaced by an equal triangular factor when there are more features than cells, and by
@@ -166,7 +210,8 @@ def two_layer(
 
     ``teacher``: neurons with weights of any sign and sum; a density on the domain; or the data y (n,) that belong to samples.
     ``angle``: the single coordinate is the angle of a unit vector in R². ``bias``: the last coordinate is an offset, as if
-    every x had a last entry 1. ``tolerance``: relative L²(μ) error of the compressed features.
+    every x had a last entry 1. ``tolerance``: relative L²(μ) error of the compressed features; without it, inputs in more than three
+    dimensions are used as they are, and so are those that a compression would not make fewer than half as many.
     Raises ValueError for an unknown activation or shapes that do not fit.
     """
     if activation not in ACTIVATIONS:
@@ -177,7 +222,6 @@ def two_layer(
         raise ValueError("a network with a bias needs at least two coordinates: the last one is the offset")
     atoms = _teacher_atoms(teacher, domain)
     sharpness = _sharpness(sigma, domain, atoms, angle, bias)
-    wanted = tolerance or RANK_TOLERANCE.get(domain.dimension, 1e-3)
     rule = inputs.rule(width - bias, sharpness)
     rule = with_constant(rule) if bias else rule
     data = teacher if isinstance(teacher, np.ndarray) else None
@@ -190,12 +234,11 @@ def two_layer(
         target, constant, accuracy = features.moments(atoms.points, atoms.weights), 0.0, 0.0
         angular = partial(harmonic_modes, features, target)
     else:
-        extra = teacher.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
-        features, fit = interpolated, _ = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
-        target, constant = _target(interpolated, fit, rule, atoms, data)
+        features, target, constant = _features(sigma, parameters, rule, domain, teacher, atoms, tolerance)
         accuracy = 0.0 if inputs.exact else _quadrature_error(inputs, rule, sigma, parameters, domain, sharpness, bias)
         if atoms is not None and isinstance(inputs, Normal | Circle) and domain.dimension == 2 and not (bias or sigma.kink):
             angular = partial(quadrature_modes, sigma, inputs, sharpness, atoms, domain.reach(2))
+    teacher_at = None if atoms is None else partial(_network, sigma, parameters, atoms)
     note = "the samples themselves" if inputs.exact else f"quadrature error {accuracy:.0e}"
     if isinstance(domain, Disk) and not any(domain.center) and angular is not None and features.rank > _FEW_FEATURES:
         note += "; on polar grids a convolution in the angle"
@@ -205,9 +248,10 @@ def two_layer(
         constant,
         f"{features.description}, {note}",
         lambda atoms, x: _network(sigma, parameters, atoms, x),
-        None if atoms is None else lambda x: _network(sigma, parameters, atoms, x),
+        teacher_at,
         None if data is None else (rule.nodes, data),
         angular,
+        Examples(sigma, parameters, inputs, width - bias, bias, teacher_at, data),
     )
 
 
@@ -224,7 +268,11 @@ def _teacher_atoms(teacher: Particles | DensityFunction | FloatArray, domain: Do
     if isinstance(teacher, np.ndarray):
         return None
     if isinstance(teacher, DensityFunction):
-        return teacher.gauss_atoms(_TEACHER_CELLS.get(domain.dimension, 16))
+        if domain.dimension not in _TEACHER_CELLS:
+            raise ValueError(
+                f"a teacher density needs at most {max(_TEACHER_CELLS)} coordinates, got {domain.dimension}; use neurons or data"
+            )
+        return teacher.gauss_atoms(_TEACHER_CELLS[domain.dimension])
     if teacher.points.shape[1] != domain.dimension:
         raise ValueError(f"teacher neurons need {domain.dimension} coordinates each, got {teacher.points.shape[1]}")
     return teacher
@@ -240,6 +288,40 @@ def _sharpness(sigma: Activation, domain: Domain, atoms: Atoms | None, angle: bo
     kinked = sigma.kink and (dimension > 1 or bias)
     width = sigma.pole / max(steepest, 1e-300)
     return Sharpness(width, not (bias or sigma.everywhere), kinked, QUADRATURE_TOLERANCE.get(dimension, 1e-6))
+
+
+def _features(
+    sigma: Activation,
+    parameters: Parameters,
+    rule: Rule,
+    domain: Domain,
+    teacher: Particles | DensityFunction | FloatArray,
+    atoms: Atoms | None,
+    tolerance: float | None,
+) -> tuple[Features, FloatArray, float]:
+    """Fewer features to the tolerance where that pays, or the rule's inputs as they are; the target and the constant."""
+    data = teacher if isinstance(teacher, np.ndarray) else None
+    why = f"{domain.dimension} coordinates are too many to compress them"
+    if domain.dimension <= _MOST_AXES_TO_COMPRESS or tolerance is not None:
+        extra = teacher.points if isinstance(teacher, Particles) else np.zeros((0, domain.dimension))
+        wanted = tolerance or RANK_TOLERANCE.get(domain.dimension, 1e-3)
+        features, fit = interpolated_features(sigma, parameters, rule, domain, extra, wanted)
+        if 2 * features.rank < len(rule.weights):
+            return features, *_target(features, fit, rule, atoms, data)
+        why = f"to {wanted:.0e} they have rank {features.rank}"
+    sampled = _sampled(sigma, parameters, rule, why)
+    return sampled, *_sampled_target(sampled, atoms, data)
+
+
+def _sampled(sigma: Activation, parameters: Parameters, rule: Rule, why: str) -> SampledFeatures:
+    return SampledFeatures(sigma, parameters, rule.nodes, np.sqrt(rule.weights), f"all {len(rule.weights)} inputs as they are ({why})")
+
+
+def _sampled_target(features: SampledFeatures, atoms: Atoms | None, data: FloatArray | None) -> tuple[FloatArray, float]:
+    if data is not None:
+        return features.scale * data, 0.0
+    assert atoms is not None
+    return features.moments(atoms.points, atoms.weights), 0.0
 
 
 def _target(
@@ -274,10 +356,5 @@ def _kernel(rule: Rule, sigma: Activation, vectors: FloatArray) -> FloatArray:
 
 
 def _network(sigma: Activation, parameters: Parameters, atoms: Atoms, inputs: FloatArray) -> FloatArray:
-    """∫σ(x·θ)dρ at inputs (Q, D), (Q,); in blocks of atoms."""
-    total = np.zeros(len(inputs))
-    block = max(1, (1 << 21) // max(len(inputs), 1))
-    for k in range(0, len(atoms.points), block):
-        part = slice(k, k + block)
-        total += sigma.value(inputs @ parameters.vectors(atoms.points[part]).T) @ atoms.weights[part]
-    return total
+    """∫σ(x·θ)dρ at inputs (Q, D), (Q,)."""
+    return network_values(sigma, parameters.vectors(atoms.points), atoms.weights, inputs)

@@ -1,10 +1,10 @@
-"""Exponential interactions in one dimension by a recursion along the axis, O(size)."""
+"""Exponential interactions in one dimension by a recursion along the axis or from atom to atom, O(size)."""
 
 import math
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import FloatArray, IntArray
 from mfpde.compile import kernel
 from mfpde.energy.pair_kernel import Exponential
 
@@ -25,6 +25,45 @@ def add_exponential(rho: FloatArray, decay: float, far: float, near: float, out:
         sum_after = decay * (sum_after + rho[i])
         if abs(sum_after) < 1e-280:
             sum_after = 0.0
+
+
+@kernel
+def decaying_sums(
+    y: FloatArray,
+    w: FloatArray,
+    rate: float,
+    t: FloatArray,
+    start: IntArray,
+    left: IntArray,
+    right: IntArray,
+    end: IntArray,
+    before: FloatArray,
+    after: FloatArray,
+) -> None:
+    """Σ w_j e^{−rate |t − y_j|} over [start, left) and over [right, end) for sorted targets t (M,) and sources y (K,). A window's sum is
+    that of all sources on its side less that of those beyond it; both decay, and what is below 1e-280 is cut off."""
+    count = y.size
+    running = np.empty(count)
+    total = 0.0
+    for j in range(count):
+        total = total * math.exp(-rate * (y[j] - y[j - 1])) + w[j] if j > 0 else w[j]
+        total = total if abs(total) > 1e-280 else 0.0
+        running[j] = total
+    for i in range(t.size):
+        total = running[left[i] - 1] * math.exp(-rate * (t[i] - y[left[i] - 1])) if left[i] > 0 else 0.0
+        if start[i] > 0:
+            total -= running[start[i] - 1] * math.exp(-rate * (t[i] - y[start[i] - 1]))
+        before[i] = total
+    total = 0.0
+    for j in range(count - 1, -1, -1):
+        total = total * math.exp(-rate * (y[j + 1] - y[j])) + w[j] if j < count - 1 else w[j]
+        total = total if abs(total) > 1e-280 else 0.0
+        running[j] = total
+    for i in range(t.size):
+        total = running[right[i]] * math.exp(-rate * (y[right[i]] - t[i])) if right[i] < count else 0.0
+        if end[i] < count:
+            total -= running[end[i]] * math.exp(-rate * (y[end[i]] - t[i]))
+        after[i] = total
 
 
 class ExponentialRecursion:

@@ -36,6 +36,10 @@ class Series(Protocol):
         """Number of functions, to which the cost of a sum over atoms is proportional."""
 
     @property
+    def description(self) -> str:
+        """For people."""
+
+    @property
     def convex(self) -> bool:
         """Whether ½∬W is convex between measures of the same mass."""
 
@@ -89,6 +93,11 @@ class ChebyshevSeries:
     def size(self) -> int:
         """Number of polynomials."""
         return len(self.matrix)
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        return f"a series of {self.size} polynomials"
 
     @cached_property
     def _spectrum(self) -> tuple[FloatArray, FloatArray]:
@@ -233,6 +242,11 @@ class FourierSeries:
     def size(self) -> int:
         """Number of waves."""
         return len(self.waves)
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        return f"a series of {self.size} waves"
 
     @property
     def _block(self) -> int:

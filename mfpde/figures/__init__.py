@@ -7,7 +7,7 @@ Nothing is cut without a note in the figure, and equal data give equal files.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -22,7 +22,10 @@ from mfpde.figures.style import make_distinct, use_style
 from mfpde.storage import StoredRun
 from mfpde.study.refinement import RefinementStudy
 
-__all__ = ["FORMATS", "draw_branches", "draw_comparison", "draw_network", "draw_refinement", "draw_run"]
+if TYPE_CHECKING:
+    from mfpde.study.limit_text import LimitReport
+
+__all__ = ["FORMATS", "draw_branches", "draw_comparison", "draw_limit", "draw_network", "draw_refinement", "draw_run"]
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -95,6 +98,18 @@ def draw_refinement(study: RefinementStudy, title: str, solver: str, folder: Pat
     _check_formats(formats)
     with use_style():
         return _save_all({"study-refinement": make_refinement_figure(study, title, solver)}, folder, formats)
+
+
+def draw_limit(report: "LimitReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-limit, the statistics and slopes of a particle limit, to ``folder``; returns the paths, none without positive ones.
+
+    Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.limit import make_limit_figure  # which brings the compiler
+
+    _check_formats(formats)
+    with use_style():
+        return _save_all({"study-limit": make_limit_figure(report)}, folder, formats)
 
 
 def _check_formats(formats: Sequence[str]) -> None:

@@ -145,7 +145,7 @@ def make_energy_figure(runs: Sequence[StoredRun]) -> Figure | None:
     whole = [_certified(run, k, "energy") for k, run in enumerate(runs)]
     losses = [_dissipation(run, k) for k, run in enumerate(runs)]
     without = [name_run(run) for run, (curve, _) in zip(runs, losses, strict=True) if curve is None and not _has_dissipation(run)]
-    remarks = [f"not defined with noise: {', '.join(without)}"] * bool(without)
+    remarks = [f"not known with noise or minibatches: {', '.join(without)}"] * bool(without)
     remarks += ["values below round-off are not shown"] * any(cut for _, cut in losses)
     drawn = [curve for curve, _ in losses if curve is not None]
     parts = [
@@ -211,13 +211,15 @@ def _partial_energy(run: StoredRun, index: int, left_out: Sequence[str]) -> _Cur
 
 
 def make_distance_figure(runs: Sequence[StoredRun], comparison: Comparison) -> Figure:
-    """W₂ above; below, where some term has a loss, the relative loss gap. A single time is drawn as bars."""
+    """W₂ above; below, where they are known, the distance of the networks' functions, and where some term has a loss the relative loss
+    gap. A single time is drawn as bars."""
     pairs = [(pair, _pair_style(runs, pair, k)) for k, pair in enumerate(comparison.pairs)]
     curves = [
         replace(_curve(escape_text(pair.label), pair.times, pair.distance, look, pair.times), floor=_positive(pair.floor))
         for pair, look in pairs
     ]
-    parts = [_Part(curves, "distance $W_2$", (), True)]
+    parts = [_Part(curves, "distance $W_2$" if comparison.distance_name == "W2" else "sliced distance $SW_2$", (), True)]
+    parts += _function_part(pairs)
     if comparison.terms:
         parts.append(_gap_part(pairs))
     times = np.unique(np.concatenate([pair.times for pair, _ in pairs]))
@@ -225,6 +227,13 @@ def make_distance_figure(runs: Sequence[StoredRun], comparison: Comparison) -> F
     if len(times) == 1:
         return _bar_figure(write_title(runs[0], f"{title} at t = {write_number(times[0])}"), parts)
     return _curve_figure(write_title(runs[0], title), [part for part in parts if _finite(part)], times)
+
+
+def _function_part(pairs: Sequence[tuple[Pair, RunStyle]]) -> list[_Part]:
+    """What the networks differ by as functions; nothing where that is not known."""
+    known = [(pair, pair.function, look) for pair, look in pairs if pair.function is not None]
+    curves = [_curve(escape_text(pair.label), pair.times, values, look, pair.times) for pair, values, look in known]
+    return [_Part(curves, "network distance\n" + r"$\|f - f_\mathrm{ref}\|_{L^2(\mu)}$", (), True)] if curves else []
 
 
 def _finite(part: _Part) -> bool:

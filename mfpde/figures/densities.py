@@ -37,6 +37,7 @@ from mfpde.measure import Density, Measure, Particles
 from mfpde.storage import StoredRun
 
 _MOST_TIMES = 6
+_MOST_AXES = 3
 _MOST_MAPS = 4
 _FEW_ATOMS = 20
 _FEWEST_BARS = 6
@@ -65,7 +66,8 @@ def make_density_figure(runs: Sequence[StoredRun]) -> Figure | None:
         return _line_figure(runs, [make_panel(runs, float(t)) for t in times])
     if dimension == 2:
         return _map_figure(runs, [make_panel(runs, float(t)) for t in times], write_title(runs[0], "density"), True)
-    title = write_title(runs[0], f"marginal densities at t = {write_number(float(times[-1]))}")
+    shown = "" if dimension == _MOST_AXES else f" of the first {_MOST_AXES} of {dimension} coordinates"
+    title = write_title(runs[0], f"marginal densities{shown} at t = {write_number(float(times[-1]))}")
     return _map_figure(runs, make_marginal_panels(runs, float(times[-1])), title, False)
 
 

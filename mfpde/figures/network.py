@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mfpde.arrays import FloatArray
 from mfpde.domain import Axis, Domain
-from mfpde.energy.features import HarmonicFeatures, InterpolatedFeatures
+from mfpde.energy.features import HarmonicFeatures, InterpolatedFeatures, SampledFeatures
 from mfpde.energy.network import TwoLayer
 from mfpde.figures.panels import choose_times, find_measure
 from mfpde.figures.style import (
@@ -41,7 +41,7 @@ class InputLine:
 
 def find_input_line(term: TwoLayer, domain: Domain) -> InputLine | None:
     """Where to draw the network: the only input, the one beside the constant, or the unit circle; None if there is no such line."""
-    if not isinstance(term.features, InterpolatedFeatures | HarmonicFeatures):
+    if not isinstance(term.features, InterpolatedFeatures | SampledFeatures | HarmonicFeatures):
         return None
     width = term.features.parameters.vectors(np.zeros((1, domain.dimension))).shape[1]
     known = term.data[0] if term.data else getattr(term.features, "nodes", None)

@@ -4,7 +4,7 @@ The only package that imports h5py. Every file is written under another name, sy
 killed run leaves the last checkpoint whole and no half-written result under its final name.
 """
 
-from mfpde.storage.datasets import write_arrays
+from mfpde.storage.datasets import read_arrays, write_arrays
 from mfpde.storage.files import ResultError
 from mfpde.storage.label import Label
 from mfpde.storage.parts import CHECKPOINT_SECONDS, PartsRecorder, remove_parts
@@ -17,6 +17,7 @@ __all__ = [
     "ResultError",
     "StoredRun",
     "finished_fingerprint",
+    "read_arrays",
     "read_run",
     "remove_parts",
     "write_arrays",

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.storage.files import publish
+from mfpde.storage.files import guarded, publish
 
 
 def write_arrays(
@@ -28,6 +28,13 @@ def write_arrays(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     publish(path, fill, sum(np.asarray(values).nbytes for _, values in arrays.values()))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+    """The arrays of numbers in a file of ``write_arrays``, and its attributes. Raises ResultError where it is missing or damaged."""
+    with guarded(path), h5py.File(path, "r") as file:
+        numeric = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiu"}
+        return {name: numbers(item) for name, item in numeric.items()}, {name: plain(value) for name, value in file.attrs.items()}
 
 
 def make_scale(group: h5py.Group, name: str, values: Any) -> h5py.Dataset:

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mfpde.batch import COMPILING, Options, check_output, run_solver, write_text
@@ -12,7 +11,10 @@ from mfpde.case.build import build_problem, build_solver, fingerprint
 from mfpde.console import tell, warn
 from mfpde.problem import Problem
 from mfpde.run import Status
-from mfpde.storage import Label, ResultError, StoredRun, finished_fingerprint, read_run, write_arrays
+from mfpde.storage import ResultError, StoredRun, finished_fingerprint, read_run, write_arrays
+from mfpde.study.files import study_origin, write_study_json
+from mfpde.study.limit_command import study_limit
+from mfpde.study.limit_plan import LimitPlan
 from mfpde.study.plan import RefinementPlan, Variant, plan_study
 from mfpde.study.references import OtherRun, Reference
 from mfpde.study.refinement import Level, RefinementStudy, measure_refinement, warm_up
@@ -39,6 +41,8 @@ def _study(path: Path, folder: Path, options: Options) -> int:
     case = load_case(path, options.overrides)
     problem = build_problem(case)
     plan = plan_study(case, problem)
+    if isinstance(plan, LimitPlan):
+        return study_limit(plan, problem, folder, options)
     check_output(folder, ["study.json", "study.csv", "study.h5", *(f"study-refinement.{form}" for form in options.formats)])
     check_output(folder / "study", [f"{label}.h5" for label in plan.labels])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
@@ -116,12 +120,9 @@ def _level(variant: Variant, stored: StoredRun) -> Level:
 def _write(plan: RefinementPlan, problem: Problem, study: RefinementStudy, folder: Path) -> None:
     """study.json, study.csv and study.h5, with where they come from."""
     case, table = plan.case, plan.case.table.solver[plan.number]
-    origin = Label(case.table.title, case.text, case.overrides, table.kind, plan.solver).attributes()
-    origin = {name: value for name, value in origin.items() if name not in ("seed", "fingerprint")}
-    origin["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    origin = study_origin(case, table.kind, plan.solver)
     data = refinement_data(study, plan.solver, plan.expected) | {"notes": plan.notes}
-    plain = {name: json.loads(value) if name in ("overrides", "versions") else value for name, value in origin.items()}
-    write_text(folder / "study.json", json.dumps({"title": case.table.title, **data, "provenance": plain}, indent=1, allow_nan=False))
+    write_study_json(folder, case.table.title, data, origin)
     write_text(folder / "study.csv", refinement_csv(study))
     attributes = {"study": "refinement", "reference": study.reference, "variable": study.variable, "notes": json.dumps(plan.notes)}
     scales, arrays = refinement_arrays(study, problem.domain.grid_names)

@@ -1,83 +1,173 @@
 """The particle limit, measured: how fast N particles approach the solution of the PDE, with error bars.
 
-Independent runs of ``ParticleFlow`` for each count are compared with one reference run. Rates in N are slopes of log–log lines through
-a statistic of the runs, with bootstrap intervals; at time 0 the central limit theorem says what fluctuations must be.
+Independent runs of ``ParticleFlow`` for each count are compared with one reference run of the PDE. Run r has the same seed for every
+count, so that its atoms are the first ones of those of larger counts, and rates are those of coupled runs.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import BoolArray, FloatArray
+from mfpde.compare import function_distance
 from mfpde.distance import wasserstein
-from mfpde.energy.network import TwoLayer
-from mfpde.measure import Density, DensityFunction, Measure
+from mfpde.measure import Measure, covariance, mean
 from mfpde.problem import Problem
-from mfpde.run import Run
+from mfpde.run import Run, Status
 from mfpde.solvers.particles import ParticleFlow
+from mfpde.study.orders import Order, fitted_order
+from mfpde.study.quantities import ROWS, Row, known_quantities, loss_terms, usual_quantities
+from mfpde.study.rates import STATISTICS, Rate, fitted_rate, intervals
+from mfpde.study.sensitivity import Sensitivity
 
-_DRAWS = 2000
-_CONFIDENCE = 0.95
-
-STATISTICS: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "mean": lambda values: np.mean(values, axis=-1),
-    "absolute": lambda values: np.mean(np.abs(values), axis=-1),
-    "rms": lambda values: np.sqrt(np.mean(values**2, axis=-1)),
-    "spread": lambda values: np.std(values, axis=-1, ddof=1),
-}
-"""What is made of the runs of one count, over the last axis."""
+_TOGETHER = 2048
+"""Systems of up to so many atoms are marched together, as many as make _ATOMS."""
+_ATOMS = 1 << 15
+_ROUND_OFF = 1e-11
 
 
-@dataclass(frozen=True)
-class Rate:
-    """The slope of log(statistic) against log N, unweighted, with a 95 % bootstrap interval [``low``, ``high``] over the runs; nan where
-    a statistic is not positive."""
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Runs ``first`` … ``last`` − 1 of the count with this ``number``, which are made together."""
 
-    value: float
-    low: float
-    high: float
+    number: int
+    first: int
+    last: int
 
 
-def fitted_rate(counts: Sequence[int], samples: FloatArray, statistic: str, seed: int = 0, draws: int = _DRAWS) -> Rate:
-    """The rate of a statistic of ``samples`` (counts, runs). The bootstrap draws runs anew for each count [Efron 1979].
+def pieces(counts: Sequence[int], runs: int) -> Iterator[Piece]:
+    """The work of a study, small systems first."""
+    for number in sorted(range(len(counts)), key=lambda k: counts[k]):
+        many = max(1, _ATOMS // counts[number]) if counts[number] <= _TOGETHER else 1
+        for first in range(0, runs, many):
+            yield Piece(number, first, min(first + many, runs))
 
-    Raises ValueError for fewer than two counts or two runs, or an unknown statistic.
-    """
-    if statistic not in STATISTICS:
-        raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}, got {statistic!r}")
-    if len(counts) < 2 or samples.ndim != 2 or samples.shape[0] != len(counts) or samples.shape[1] < 2:
-        raise ValueError(f"a rate needs two or more counts with two or more runs each, got {len(counts)} counts and {samples.shape}")
-    x = np.log(np.asarray(counts, dtype=float))
-    centred = (x - np.mean(x)) / np.sum((x - np.mean(x)) ** 2)
-    of = STATISTICS[statistic]
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(0, samples.shape[1], size=(len(counts), draws, samples.shape[1]))
-    again = of(np.take_along_axis(samples[:, None, :], drawn, axis=2))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(centred @ np.log(of(samples)))
-        slopes = centred @ np.log(again)
-    tail = 0.5 * (1.0 - _CONFIDENCE)
-    low, high = np.quantile(slopes, [tail, 1.0 - tail])
-    return Rate(value, float(low), float(high))
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What every piece needs. ``problem`` is that of the study, wanted at its times; ``reference`` saved these times and maybe others."""
+
+    problem: Problem
+    reference: Run
+    solver: ParticleFlow
+    quantities: tuple[str, ...]
+    seed: int = 0
+    sensitivity: Sensitivity | None = None
+
+    def seeds(self, piece: Piece) -> list[int]:
+        """One for each run, whatever the count."""
+        keys = range(piece.first, piece.last)
+        return [int(np.random.SeedSequence(self.seed, spawn_key=(r,)).generate_state(1, np.uint64)[0] >> 1) for r in keys]
+
+    def carry_out(self, piece: Piece, count: int, stopped: Sequence[int] | None = None) -> "Found":
+        """Make the runs of a piece and compare them."""
+        solver = replace(self.solver, count=count)
+        seeds = self.seeds(piece)
+        runs = (
+            solver.ensemble(self.problem, seeds, stopped)
+            if len(seeds) > 1
+            else [replace(solver, seed=seed).solve(self.problem, stopped) for seed in seeds]
+        )
+        return self.compare(runs)
+
+    def compare(self, runs: Sequence[Run]) -> "Found":
+        """The quantities of some runs of one count."""
+        shape = (len(runs), len(self.problem.save_at))
+        values = {name: np.full(shape, np.nan) for name in self.quantities}
+        control = np.full(shape, np.nan)
+        for r, run in enumerate(runs):
+            for t, ours in enumerate(run.measures):
+                for name, value in self._compared(run, t, ours).items():
+                    values[name][r, t] = value
+            if self.sensitivity is not None and run.measures:
+                start = run.measures[0]
+                control[r] = self.sensitivity.at(start.points) @ start.weights - self.sensitivity.mean
+        return Found(values, control, tuple(run.status for run in runs))
+
+    def _compared(self, run: Run, t: int, ours: Measure) -> dict[str, float]:
+        problem, found = self.problem, dict[str, float]()
+        place = int(np.flatnonzero(self.reference.times == problem.save_at[t])[0])
+        theirs = self.reference.measures[place]
+        for name in self.quantities:
+            if name in ("w2", "w1"):
+                found[name] = wasserstein(ours, theirs, problem.domain, 2 if name == "w2" else 1).value
+            elif name == "sliced":
+                found[name] = wasserstein(ours, theirs, problem.domain, 2, method="sliced").value
+            elif name == "function":
+                found[name] = function_distance(problem, ours, theirs)
+            elif name == "barycentre":
+                found[name] = float(np.linalg.norm(mean(ours) - mean(theirs)))
+            elif name == "variance":
+                found[name] = float(np.trace(covariance(ours)) - np.trace(covariance(theirs)))
+            else:
+                found[name] = sum(float(run.energy[k][t] - self.reference.energy[k][place]) for k in loss_terms(problem))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The quantities (runs, times) of some runs, their control variates, and how the runs ended."""
+
+    values: dict[str, FloatArray]
+    control: FloatArray
+    statuses: tuple[Status, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class ParticleLimit:
-    """``values[quantity]`` (counts, runs, times) of the particles, minus those of the reference (distances as they are)."""
+    """``values[quantity]`` (counts, runs, times) of the particles, minus those of the reference (distances as they are).
+
+    ``control`` (counts, runs, times) has the mean zero and is most of the loss gap's fluctuation; nan where there is none.
+    ``quantile[quantity]`` (counts, times): those of one run from quantiles, if it was made. ``done`` (counts, runs): runs that
+    reached their times; a run that failed for one count is left out for all.
+    """
 
     counts: tuple[int, ...]
     times: FloatArray
     values: dict[str, FloatArray]
+    control: FloatArray
+    done: BoolArray
+    quantile: dict[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What can be said."""
+        return tuple(row for row in ROWS if row.quantity in self.values)
+
+    @property
+    def runs(self) -> int:
+        """How many runs of each count there are to draw from."""
+        return int(np.sum(self.done.all(axis=0)))
+
+    def controlled(self, time: int) -> bool:
+        """Whether the mean loss gap at one of the times is freed from its fluctuation."""
+        return bool(np.isfinite(self.control[:, self.done.all(axis=0), time]).all())
+
+    def samples(self, quantity: str, statistic: str, time: int) -> FloatArray:
+        """The runs of which a statistic is taken, (counts, runs)."""
+        kept = self.done.all(axis=0)
+        values = self.values[quantity][:, kept, time]
+        return values - self.control[:, kept, time] if statistic == "bias" and self.controlled(time) else values
 
     def rate(self, quantity: str, statistic: str, time: int = -1) -> Rate:
         """The rate of one quantity at one of the times."""
-        return fitted_rate(self.counts, self.values[quantity][:, :, time], statistic)
+        return fitted_rate(self.counts, self.samples(quantity, statistic, time), statistic)
 
     def statistic(self, quantity: str, statistic: str, time: int = -1) -> FloatArray:
         """The statistic for each count, (counts,)."""
-        return STATISTICS[statistic](self.values[quantity][:, :, time])
+        return STATISTICS[statistic](self.samples(quantity, statistic, time))
+
+    def interval(self, quantity: str, statistic: str, time: int = -1) -> FloatArray:
+        """Its 95 % intervals, (counts, 2)."""
+        return intervals(self.samples(quantity, statistic, time), statistic)
+
+    def quantile_order(self, quantity: str, time: int = -1) -> Order | None:
+        """The order in 1/N of the run from quantiles; None where there is none or it cannot be fitted."""
+        values = np.abs(self.quantile[quantity][:, time]) if quantity in self.quantile else np.zeros(0)
+        resolved = len(values) and (values > _ROUND_OFF).all()
+        return fitted_order(1.0 / np.array(self.counts, dtype=float), values) if resolved else None
 
 
 def particle_limit(
@@ -87,72 +177,63 @@ def particle_limit(
     runs: int,
     solver: ParticleFlow | None = None,
     seed: int = 0,
-    told: Callable[[int, int], None] | None = None,
+    quantities: Sequence[str] | None = None,
+    sensitivity: Sensitivity | None = None,
+    told: Callable[[Piece], None] | None = None,
 ) -> ParticleLimit:
     """Run the particles ``runs`` times for each count and compare them with ``reference``, a run of the same problem at the same times.
 
-    Quantities: ``w2``, ``w1``; ``loss`` (all energies without entropy, minus the reference's); ``function``, for networks: the distance
-    ‖∫σρ_N − ∫σρ‖_μ of what they compute. Run r of count number k has a seed of its own, made from ``seed``, k and r.
-    ``told`` hears of (count number, run) when a run has ended. Raises ValueError for times that differ or counts that are not positive.
+    Quantities: ``w2``, ``w1``, ``sliced``: distances; ``loss``: all energies without internal ones, minus the reference's; ``function``,
+    for networks: the distance ‖∫σρ_N − ∫σρ‖_μ of what they compute; ``barycentre`` and ``variance``. ``sensitivity`` gives the mean
+    loss gap a control variate. ``told`` hears of every piece of the work that has ended.
+    Raises ValueError for times that differ, counts that are not positive or quantities that the problem does not have.
     """
-    if list(reference.times) != list(problem.save_at):
+    wanted = tuple(quantities) if quantities is not None else usual_quantities(problem)
+    if not set(problem.save_at) <= set(reference.times.tolist()):
         raise ValueError("the reference must hold the problem's times to save")
     if not counts or min(counts) < 1 or runs < 1:
         raise ValueError(f"counts and runs must be positive, got {list(counts)} and {runs}")
-    base = solver or ParticleFlow()
-    names = ["w2", "w1", "loss", *(["function"] if _networks(problem) else [])]
-    values = {name: np.full((len(counts), runs, len(problem.save_at)), np.nan) for name in names}
-    for k, count in enumerate(counts):
-        for r in range(runs):
-            own = int(np.random.SeedSequence(seed, spawn_key=(k, r)).generate_state(1, np.uint64)[0] >> 1)
-            found = replace(base, count=count, seed=own).solve(problem)
-            for t, (ours, theirs) in enumerate(zip(found.measures, reference.measures, strict=False)):
-                compared = _compared(problem, ours, theirs, found.total_energy[t] - reference.total_energy[t])
-                for name, value in compared.items():
-                    values[name][k, r, t] = value
-            if told is not None:
-                told(k, r)
-    return ParticleLimit(tuple(counts), np.asarray(problem.save_at), values)
+    for name in wanted:
+        if name not in known_quantities(problem):
+            raise ValueError(f"the quantities must be some of {', '.join(known_quantities(problem))}; got {name!r}")
+    task = Task(problem, reference, solver or ParticleFlow(), wanted, seed, sensitivity)
+    table = LimitTable.empty(counts, runs, wanted, len(problem.save_at))
+    for piece in pieces(counts, runs):
+        table.put(piece, task.carry_out(piece, counts[piece.number]))
+        if told is not None:
+            told(piece)
+    return table.limit(counts, np.asarray(problem.save_at))
 
 
-def _networks(problem: Problem) -> list[TwoLayer]:
-    return [term for term in problem.energy.terms.values() if isinstance(term, TwoLayer)]
+@dataclass(eq=False)
+class LimitTable:
+    """What the pieces have filled so far; ``ended`` (counts, runs) says what is there, ``done`` which of it reached its times."""
 
+    values: dict[str, FloatArray]
+    control: FloatArray
+    ended: BoolArray
+    done: BoolArray
 
-def _compared(problem: Problem, ours: Measure, theirs: Measure, gap: float) -> dict[str, float]:
-    found = {f"w{order}": wasserstein(ours, theirs, problem.domain, order).value for order in (2, 1)} | {"loss": gap}
-    if networks := _networks(problem):
-        squares = (float(np.sum((term.residual(ours) - term.residual(theirs)) ** 2)) for term in networks)
-        found["function"] = math.sqrt(sum(squares))
-    return found
+    @staticmethod
+    def empty(counts: Sequence[int], runs: int, quantities: Sequence[str], times: int) -> "LimitTable":
+        """With nothing in it."""
+        shape = (len(counts), runs, times)
+        nothing = {name: np.full(shape, math.nan) for name in quantities}
+        return LimitTable(nothing, np.full(shape, math.nan), np.zeros(shape[:2], bool), np.zeros(shape[:2], bool))
 
+    def put(self, piece: Piece, found: Found) -> None:
+        """Fill in a piece."""
+        runs = slice(piece.first, piece.last)
+        for name, values in found.values.items():
+            self.values[name][piece.number, runs] = values
+        self.control[piece.number, runs] = found.control
+        self.ended[piece.number, runs] = True
+        self.done[piece.number, runs] = [status is Status.DONE for status in found.statuses]
 
-def expected_square_distance(start: Density) -> float:
-    """J₂ = ∫F(1 − F)/ρ, so that E W₂² ≈ J₂/N for N independent draws from a density on one axis [del Barrio–Giné–Utzet 2005].
+    def has(self, piece: Piece) -> bool:
+        """Whether a piece is there."""
+        return bool(self.ended[piece.number, piece.first : piece.last].all())
 
-    F is linear and ρ constant in each cell. Infinite where J₂ is, as for tails that are too light at the ends of the support.
-    """
-    masses = np.ravel(start.weights)
-    width = start.grid.cell_volume
-    below = np.concatenate([[0.0], np.cumsum(masses)])
-    a, b = below[:-1], below[1:]
-    inside = masses > 0.0
-    integral = 0.5 * (a + b) - (a * a + a * b + b * b) / 3.0
-    return float(np.sum((integral * width)[inside] / (masses / width)[inside]))
-
-
-def expected_loss_gap(problem: Problem, network: TwoLayer, cells: int = 400) -> tuple[float, float]:
-    """(N times the mean, √N times the standard deviation) of the loss gap for N independent draws at time 0.
-
-    For ½|∫Φ dρ − b|² the mean is Tr Cov(Φ)/(2N) exactly, and the fluctuation tends to a normal law with the variance of ξ = δE/δρ under ρ₀.
-    Raises TypeError where the initial measure is not a density.
-    """
-    if not isinstance(problem.initial, DensityFunction):
-        raise TypeError("the central limit theorem needs draws from a density")
-    atoms = problem.initial.gauss_atoms(cells)
-    features = network.features.evaluate(atoms.points)
-    moments = features @ atoms.weights
-    trace = float(np.sum(features**2 @ atoms.weights) - moments @ moments)
-    xi = (moments - network.target) @ features
-    centre = float(xi @ atoms.weights)
-    return 0.5 * trace, math.sqrt(float(atoms.weights @ (xi - centre) ** 2))
+    def limit(self, counts: Sequence[int], times: FloatArray, quantile: dict[str, FloatArray] | None = None) -> ParticleLimit:
+        """The whole."""
+        return ParticleLimit(tuple(counts), times, self.values, self.control, self.done, quantile or {})

@@ -16,6 +16,7 @@ from mfpde.case.errors import CaseError, Key, nearest, shown
 from mfpde.case.expression import Expression, ExpressionError, parse
 from mfpde.measure import DensityFunction
 from mfpde.problem import Problem
+from mfpde.study.limit_plan import LimitPlan, chosen_times, plan_limit
 from mfpde.study.references import ExactDensity, divides
 from mfpde.study.refinement import NORMS, Expectation, refining
 
@@ -79,12 +80,14 @@ class RefinementPlan:
         return f"refinement of {self.solver}: {names}; against {self.reference} at t = {times}; norms {', '.join(self.norms)}"
 
 
-def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan:
+def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan | LimitPlan:
     """The plan of the case's [study]. Raises InputError with one message: file, line, key, value, accepted values."""
     table = case.table.study
     if table is None:
         raise InputError(f"{case.path}: has no table [study], which says what to study, e.g. {_EXAMPLE}")
     try:
+        if isinstance(table, schema.ParticleLimitTable):
+            return plan_limit(case, table, problem)
         return _plan_refinement(case, table, problem)
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
@@ -92,7 +95,7 @@ def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan:
 
 def _plan_refinement(case: CaseFile, table: schema.RefinementTable, problem: Problem) -> RefinementPlan:
     number = _solver(case, table)
-    times = _times(table, problem)
+    times = chosen_times(table.times, problem, problem.save_at[-1:])
     runs = _runs(case, table, number, problem)
     _check_steps(table, problem.save_at, times)
     own = _replaced(table) & case.table.solver[number].model_fields_set
@@ -201,21 +204,6 @@ def _variant(case: CaseFile, table: schema.RefinementTable, number: int, cells: 
 def _replaced(table: schema.RefinementTable) -> set[str]:
     """The solver's own control of its steps, in whose place the study puts another."""
     return {"tolerance"} if table.steps is not None else {"step"} if table.tolerances is not None else set()
-
-
-def _times(table: schema.RefinementTable, problem: Problem) -> tuple[float, ...]:
-    """The saved times that are meant, to nine digits."""
-    if table.times is None:
-        return problem.save_at[-1:]
-    saved = np.array(problem.save_at)
-    chosen = []
-    for time in sorted(table.times):
-        nearby = int(np.argmin(np.abs(saved - time)))
-        if abs(saved[nearby] - time) > 1e-9 * max(time, saved[nearby]):
-            known = ", ".join(f"{t:g}" for t in problem.save_at[:12]) + ("…" if len(saved) > 12 else "")
-            raise CaseError(("study", "times"), f"{time:g} is not a saved time; accepted: {known}")
-        chosen.append(problem.save_at[nearby])
-    return tuple(chosen)
 
 
 def _other(case: CaseFile, table: schema.RefinementTable, number: int) -> int | None:

@@ -1,0 +1,110 @@
+"""What theory says about finitely many particles: central limits at the start, and that atoms solve the PDE as they are."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.energy import TwoLayer
+from mfpde.measure import Density, DensityFunction, Particles
+from mfpde.problem import Problem
+from mfpde.solvers.particles import ParticleFlow
+
+_PANELS, _NODES = 7, 16
+_MODES = 3
+_DIFFERENCE = 1e-4
+
+
+def expected_square_distance(start: Density) -> float:
+    """J₂ = ∫F(1 − F)/ρ, so that E W₂² ≈ J₂/N for N independent draws from a density on one axis [del Barrio–Giné–Utzet 2005].
+
+    F is linear and ρ constant in each cell. Infinite where J₂ is, as for tails that are too light at the ends of the support.
+    """
+    masses = np.ravel(start.weights)
+    width = start.grid.cell_volume
+    below = np.concatenate([[0.0], np.cumsum(masses)])
+    a, b = below[:-1], below[1:]
+    inside = masses > 0.0
+    integral = 0.5 * (a + b) - (a * a + a * b + b * b) / 3.0
+    return float(np.sum((integral * width)[inside] / (masses / width)[inside]))
+
+
+def expected_loss_gap(problem: Problem, network: TwoLayer, cells: int = 400) -> tuple[float, float]:
+    """(N times the mean, √N times the standard deviation) of the loss gap for N independent draws at time 0.
+
+    For ½|∫Φ dρ − b|² the mean is Tr Cov(Φ)/(2N) exactly, and the fluctuation tends to a normal law with the variance of ξ = δE/δρ under ρ₀.
+    Raises TypeError where the initial measure is not a density.
+    """
+    if not isinstance(problem.initial, DensityFunction):
+        raise TypeError("the central limit theorem needs draws from a density")
+    atoms = problem.initial.gauss_atoms(cells)
+    features = network.features.evaluate(atoms.points)
+    moments = features @ atoms.weights
+    trace = float(np.sum(features**2 @ atoms.weights) - moments @ moments)
+    xi = (moments - network.target) @ features
+    centre = float(xi @ atoms.weights)
+    return 0.5 * trace, math.sqrt(float(atoms.weights @ (xi - centre) ** 2))
+
+
+def weak_residual(problem: Problem, solver: ParticleFlow) -> float:
+    """By how much the atoms of one noise-free run miss the weak form of the PDE, which they solve exactly for any N:
+    the largest |∫φ dρ(t) − ∫φ dρ(0) + ∫_0^t∫∇φ·∇ξ(ρ) dρ ds| over cosines φ that no wall feels, t being the last time.
+
+    ∇ξ is taken by differences of the first variation, so that it is independent of the solver's velocities.
+    """
+    end = problem.save_at[-1]
+    times, shares = _quadrature(end)
+    run = solver.solve(replace(problem, save_at=(0.0, *times.tolist(), end)))
+    waves = _Waves.of(problem)
+    total = np.zeros(len(waves.numbers))
+    for measure, share in zip(run.measures[1:-1], shares, strict=True):
+        total += share * waves.flux(problem, _particles(measure))
+    first, last = (waves.mean(_particles(run.measures[k])) for k in (0, -1))
+    return float(np.max(np.abs(last - first + total)))
+
+
+def _particles(measure: object) -> Particles:
+    assert isinstance(measure, Particles)
+    return measure
+
+
+def _quadrature(end: float) -> tuple[FloatArray, FloatArray]:
+    """Gauss–Legendre nodes and weights on panels of [0, end] that double in length, as the flow slows down."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    edges = np.concatenate([[0.0], end * 0.5 ** np.arange(_PANELS - 1, -1, -1)])
+    half = 0.5 * np.diff(edges)[:, None]
+    return np.ravel(edges[:-1, None] + half * (1.0 + nodes)), np.ravel(half * weights)
+
+
+class _Waves:
+    """cos(π m (θ_k − l_k)/L_k) for m = 1, 2, 3 along each moving axis k, whole turns along circles."""
+
+    def __init__(self, problem: Problem, numbers: list[tuple[int, float]]) -> None:
+        self.domain, self.numbers = problem.domain, numbers
+
+    @staticmethod
+    def of(problem: Problem) -> "_Waves":
+        domain = problem.domain
+        length = domain.upper - domain.lower
+        turns = np.where(domain.periodic, 2.0, 1.0) * math.pi / length
+        return _Waves(problem, [(k, m * float(turns[k])) for k in domain.moving for m in range(1, _MODES + 1)])
+
+    def mean(self, atoms: Particles) -> FloatArray:
+        """∫φ dρ, (M,)."""
+        place = atoms.points - self.domain.lower
+        return np.array([float(atoms.weights @ np.cos(f * place[:, k])) for k, f in self.numbers])
+
+    def flux(self, problem: Problem, atoms: Particles) -> FloatArray:
+        """∫∇φ·∇ξ dρ, (M,)."""
+        place = atoms.points - self.domain.lower
+        slopes = {k: _slope(problem, atoms, k) for k in self.domain.moving}
+        return np.array([-f * float(atoms.weights @ (np.sin(f * place[:, k]) * slopes[k])) for k, f in self.numbers])
+
+
+def _slope(problem: Problem, atoms: Particles, axis: int) -> FloatArray:
+    """∂ξ along one axis by central differences of fourth order, (N,)."""
+    step = np.zeros(problem.domain.dimension)
+    step[axis] = _DIFFERENCE * float(problem.domain.axes[axis].length)
+    values = {k: problem.energy.first_variation(atoms, atoms.points + k * step) for k in (-2, -1, 1, 2)}
+    return np.asarray((8.0 * (values[1] - values[-1]) - (values[2] - values[-2])) / (12.0 * step[axis]))

@@ -1,0 +1,139 @@
+"""Explicit Euler steps of a particle system: gradient descent, stochastic gradient descent, and Langevin particles."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.energy.base import EnergySum
+from mfpde.measure import Particles
+from mfpde.problem import Problem
+from mfpde.run import WARNING, Status, StepFailed, StepRecord
+from mfpde.solvers.particles.batches import Batches
+
+_RISE = 1e-12
+
+
+@dataclass(eq=False)
+class DescentState:
+    """Positions (N, d) at ``time`` after ``steps`` steps, ∇ξ there (empty with minibatches, whose gradients are not kept), the last
+    step, the certificate of it, how often the energy has risen, and the generator's state as JSON."""
+
+    time: float
+    points: FloatArray
+    slope: FloatArray
+    dt: float
+    energy: float
+    dissipation: float
+    balance: float
+    steps: int
+    rises: int
+    generator: str
+
+
+class DescentFlow:
+    """θ ← θ − dt ∇ξ(θ) [+ √(2T dt) noise], with steps of equal length up to each saved time, none longer than ``step``.
+
+    Without noise what would leave through a wall stops there (projected gradient descent); with noise it is mirrored.
+    """
+
+    def __init__(
+        self, problem: Problem, atoms: Particles, step: float, seed: int, batches: Batches | None = None, notes: Sequence[str] = ()
+    ) -> None:
+        self.problem, self.domain, self.step, self.batches = problem, problem.domain, step, batches
+        self.weights, self._initial = atoms.weights, atoms.points
+        self.drift: EnergySum | None = problem.energy.drift
+        self.noisy = problem.energy.temperature > 0.0
+        self._noise = np.where(problem.domain.frozen, 0.0, np.sqrt(2.0 * problem.energy.temperature))
+        self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1,))))
+        self._rises, self._made = 0, 0
+        scheme = f"Euler–Maruyama with steps of at most {step:g}, mirrored at walls"
+        if not self.noisy:
+            scheme = f"gradient descent with steps of at most {step:g}, stopped at walls"
+        self._notes = (scheme, *([batches.note] if batches is not None else []), *notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The scheme, and a warning where it did not descend."""
+        if not self._rises:
+            return self._notes
+        found = f"{WARNING}the energy rose in {self._rises} of {self._made} steps: they are too long for a descent; use a smaller"
+        return (*self._notes, f"{found} learning_rate")
+
+    def start(self) -> DescentState:
+        """The initial atoms."""
+        points = self._initial.copy()
+        slope, energy = self._slope(points)
+        dissipation = self._dissipation(points, slope)
+        return DescentState(0.0, points, slope, 0.0, energy, dissipation, 0.0, 0, 0, self._generator_state())
+
+    def restore(self, values: dict[str, Any]) -> DescentState:
+        """The state with these field values."""
+        return DescentState(**values)
+
+    def measure(self, state: DescentState) -> Particles:
+        """The atoms."""
+        return Particles(state.points.copy(), self.weights)
+
+    def energies(self, state: DescentState) -> dict[str, float]:
+        """The energy of each term; infinite for the entropy of atoms."""
+        return self.problem.energy.values(Particles(state.points, self.weights))
+
+    def record(self, state: DescentState) -> StepRecord:
+        """The certificate. With noise the free energy of atoms is infinite and its dissipation undefined; with minibatches neither is
+        evaluated between the saved times."""
+        self._rises, self._made = state.rises, state.steps
+        mass, least = float(np.sum(self.weights)), float(np.min(self.weights))
+        wall = float(self.weights @ self.domain.touching(state.points).any(axis=1)) / mass
+        return StepRecord(state.time, state.dt, state.energy, mass, least, state.dissipation, state.balance, wall)
+
+    def advance(self, state: DescentState, until: float) -> DescentState:
+        """One step of equal length among those that reach ``until``."""
+        left = until - state.time
+        count = max(int(np.ceil(left / self.step * (1.0 - 1e-12))), 1)
+        dt = left / count
+        slope = state.slope if self.batches is None else self._batch_slope(state)
+        moved = state.points - dt * slope
+        generator = state.generator
+        if self.noisy:
+            self._generator.bit_generator.state = json.loads(state.generator)
+            moved += np.sqrt(dt) * self._noise * self._generator.standard_normal(moved.shape)
+            generator = self._generator_state()
+        points = self.domain.reflect(moved) if self.noisy else self.domain.confine(moved)
+        if not np.isfinite(points).all():
+            raise StepFailed(Status.NOT_FINITE, f"a position is not finite after time {state.time:.6g}")
+        slope, energy = self._slope(points)
+        dissipation = self._dissipation(points, slope)
+        balance = energy - state.energy + 0.5 * dt * (state.dissipation + dissipation) if np.isfinite(energy) else np.nan
+        rose = bool(energy - state.energy > _RISE * max(abs(state.energy), 1e-3))
+        time = until if count == 1 else state.time + dt
+        return DescentState(time, points, slope, dt, energy, dissipation, balance, state.steps + 1, state.rises + rose, generator)
+
+    def _slope(self, points: FloatArray) -> tuple[FloatArray, float]:
+        """∇ξ of all atoms, 0 along frozen axes, and the energy."""
+        if self.batches is not None:
+            return np.empty((0, points.shape[1])), np.nan if not self.noisy else np.inf
+        if self.drift is None:
+            return np.zeros_like(points), np.inf
+        energy, slope = self.drift.value_and_gradient(Particles(points, self.weights))
+        return self._held(slope), np.inf if self.noisy else energy
+
+    def _batch_slope(self, state: DescentState) -> FloatArray:
+        assert self.batches is not None
+        return self._held(self.batches.at(state.steps).gradient(Particles(state.points, self.weights), state.points))
+
+    def _held(self, slope: FloatArray) -> FloatArray:
+        return np.where(self.domain.frozen, 0.0, slope) if self.domain.frozen.any() else slope
+
+    def _dissipation(self, points: FloatArray, slope: FloatArray) -> float:
+        """Σ w|θ̇|² of what moves."""
+        if self.noisy or self.batches is not None:
+            return np.nan
+        velocity = self.domain.slide(-slope, points, self.domain.touching(points))
+        return float(self.weights @ np.sum(velocity**2, axis=1))
+
+    def _generator_state(self) -> str:
+        return json.dumps(self._generator.bit_generator.state)
