@@ -14,6 +14,7 @@ from mfpde.domain import Domain, Grid
 _GAUSS_NODES = {1: 6, 2: 3, 3: 2}
 _FINE_CELLS = {1: 8192, 2: 1024, 3: 128}
 _BLOCK = 1 << 18
+_NEGLIGIBLE = 1e-14
 
 
 class Atoms(Protocol):
@@ -165,6 +166,16 @@ class DensityFunction:
     def quantiles(self, count: int) -> Particles:
         """``count`` equal atoms at the quantiles (i - 1/2)/count; in d >= 2 the images of a golden-ratio lattice."""
         return Particles.equal(self._push(lattice(count, self.domain.dimension)))
+
+    def grid_atoms(self, count: int) -> Particles:
+        """One atom for each cell of a grid of about ``count`` cells, at its centre and with its mass; none where that is negligible.
+
+        Unlike equal atoms these are as dense in the tails as anywhere else.
+        """
+        density = self.on(self.domain.even_grid(max(1, round(count ** (1.0 / self.domain.dimension)))))
+        weights = density.weights
+        kept = weights > _NEGLIGIBLE * float(np.max(weights))
+        return Particles(np.ascontiguousarray(density.points[kept]), weights[kept] / np.sum(weights[kept]))
 
     def sample(self, count: int, generator: np.random.Generator) -> Particles:
         """``count`` equal atoms drawn independently."""

@@ -195,6 +195,25 @@ def test_blobs_spread_like_heat_and_keep_the_gibbs_state():
     assert np.var(calm.final.points) == pytest.approx(0.3, rel=0.05)
 
 
+def test_heat_by_blobs_of_a_grid_converges():
+    """Atoms of a grid are as dense in the tails as elsewhere, so that their blobs overlap there."""
+    from mfpde.distance import wasserstein
+
+    domain = line(-8.0, 8.0)
+    task = Problem(alone(Entropy(0.5)), domain, bump(domain, np.sqrt(0.5)), (0.5,))
+    exact = bump(domain, 1.0).on(domain.grid((4096,)))
+    counts, gaps = np.array([100, 200, 400]), []
+    for count in counts:
+        run = ParticleFlow(int(count), start="grid", diffusion="blob", tolerance=1e-6).solve(task)
+        assert run.certificate.mass_drift() == 0.0
+        assert run.final.mass == pytest.approx(1.0, abs=1e-14)
+        gaps.append(wasserstein(run.final, exact, domain).value)
+    rate = np.polyfit(np.log(counts), np.log(gaps), 1)[0]
+    print(f"W2 {gaps}, rate {rate:.2f}")
+    assert -1.35 < rate < -0.95
+    assert gaps[-1] < 0.02
+
+
 def test_blobs_of_a_porous_medium_follow_barenblatt():
     domain = line(-3.0, 3.0)
 

@@ -339,7 +339,9 @@ class ParticleSolver(Table):
     label: Label | None = None
     count: Count | None = Field(None, description="number of atoms; left out when the initial measure is atoms")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    start: Literal["random", "quantile"] = Field("random", description="independent draws, or the quantiles of the initial density")
+    start: Literal["random", "quantile", "grid"] = Field(
+        "random", description="independent draws, the quantiles of the initial density, or a grid with its masses as weights"
+    )
     tolerance: Annotated[float, Field(ge=1e-13, le=1e-2)] = Field(1e-9, description="relative and absolute, without entropy")
     step: Positive | None = Field(None, description="largest Euler–Maruyama step; with an entropy term this or `learning_rate` is required")
     table_tolerance: Annotated[float, Field(ge=0.0, le=1e-2)] = Field(

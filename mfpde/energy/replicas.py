@@ -7,12 +7,13 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.domain import Grid
 from mfpde.energy.base import Energy, EnergySum, GridEnergy
-from mfpde.energy.features import Features, InterpolatedFeatures
+from mfpde.energy.features import Features, InterpolatedFeatures, SampledFeatures
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.potential import Potential
 from mfpde.measure import Measure, Particles
 
-_BLOCK = 1 << 14
+_PAIRS = 1 << 20
+"""Pairs of an atom and a feature that are evaluated at once; systems that have more are taken one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +64,12 @@ class NetworkReplicas(Replicas):
         weights = np.reshape(measure.weights, (self.count, size)) * self.count
         result = np.empty((self.count, self.term.features.rank))
         for part in self._parts(size):
-            values = self.term.features.evaluate(measure.points[part.start * size : part.stop * size])
-            result[part] = np.einsum("rkn,kn->kr", values.reshape(len(values), -1, size), weights[part])
+            points = measure.points[part.start * size : part.stop * size]
+            if part.stop - part.start == 1:
+                result[part.start] = self.term.features.moments(points, weights[part.start])
+            else:
+                values = self.term.features.evaluate(points)
+                result[part] = np.einsum("rkn,kn->kr", values.reshape(len(values), -1, size), weights[part])
         return result - self.term.target
 
     def value(self, measure: Measure) -> float:
@@ -91,17 +96,17 @@ class NetworkReplicas(Replicas):
 
     def _parts(self, size: int) -> list[slice]:
         """Systems that are taken together."""
-        many = max(1, _BLOCK // size)
+        many = max(1, _PAIRS // (size * self.term.features.rank))
         return [slice(k, min(k + many, self.count)) for k in range(0, self.count, many)]
 
 
 def _gradients(features: Features, at: FloatArray, lam: FloatArray) -> FloatArray:
     """∇(Φ·λ_k) at the atoms of system k, for as many systems as ``lam`` (K, r) has rows."""
-    if not isinstance(features, InterpolatedFeatures):
+    if len(lam) == 1 or not isinstance(features, InterpolatedFeatures | SampledFeatures):
         return np.concatenate([features.gradient(points, row) for points, row in zip(np.split(at, len(lam)), lam, strict=True)])
     slopes = features.activation.pair(features.nodes @ features.parameters.vectors(at).T)[1]
-    steered = (lam @ features.mixing).T
-    weighted = slopes.reshape(len(slopes), len(lam), -1) * steered[:, :, None]
+    steered = lam @ features.mixing if isinstance(features, InterpolatedFeatures) else lam * features.scale
+    weighted = slopes.reshape(len(slopes), len(lam), -1) * steered.T[:, :, None]
     return features.parameters.pull(at, (features.nodes.T @ weighted.reshape(slopes.shape)).T)
 
 

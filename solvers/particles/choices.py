@@ -23,15 +23,17 @@ from mfpde.solvers.particles.smooth import SmoothFlow
 
 TABLE_TOLERANCE = 1e-9
 _LEAST = 1e-13
+_MOST_AXES = 3
 
 
 @dataclass(frozen=True)
 class ParticleFlow:
     """N atoms that follow θ̇ = −∇ξ(θ; ρ_N); at walls the outward normal velocity is removed.
 
-    ``count`` atoms are drawn from the initial density with ``seed`` (``start`` = "random") or set at its quantiles; initial atoms
-    are taken as they are. From some thousands of atoms on, networks act through tables, O(N) whatever the number of inputs, with a
-    relative error of ``table_tolerance`` in their gradients; 0 for none.
+    ``count`` atoms are drawn from the initial density with ``seed`` (``start`` = "random"), set at its quantiles, or ("grid") at the
+    centres of so many cells, with the masses of these as weights; initial atoms are taken as they are. From some thousands of atoms on,
+    networks act through tables, O(N) whatever the number of inputs, with a relative error of ``table_tolerance`` in their gradients;
+    0 for none.
 
     Without entropy: Dormand–Prince 8(5,3) with relative and absolute ``tolerance``, unless there is a ``learning_rate`` α, with which
     the network is trained by gradient descent: θ_i ← θ_i − (α/N)∇ξ(θ_i), so that k iterations reach the time kα/N. ``batch``: by
@@ -46,7 +48,7 @@ class ParticleFlow:
 
     count: int | None = None
     seed: int = 0
-    start: Literal["random", "quantile"] = "random"
+    start: Literal["random", "quantile", "grid"] = "random"
     tolerance: float = 1e-9
     step: float | None = None
     table_tolerance: float = TABLE_TOLERANCE
@@ -104,6 +106,10 @@ class ParticleFlow:
             raise ValueError("particles need `count` when the initial measure is a density")
         if self.start == "quantile":
             return problem.initial.quantiles(self.count)
+        if self.start == "grid":
+            if problem.domain.dimension > _MOST_AXES or problem.domain.box is not problem.domain:
+                raise ValueError(f'start = "grid" is for boxes of at most {_MOST_AXES} axes; draw the atoms at random')
+            return problem.initial.grid_atoms(self.count)
         return problem.initial.sample(self.count, np.random.default_rng(self.seed))
 
     def flow_of(self, problem: Problem, atoms: Particles, count: int | None = None) -> SmoothFlow | DescentFlow:
