@@ -253,3 +253,27 @@ def test_minibatches_of_what_has_none_are_refused():
         flow.prepare(Problem(alone(well()), domain, bump(domain), (1.0,)))
     with pytest.raises(ValueError, match="needs inputs that are samples"):
         replace(flow, epochs=True).prepare(Problem(alone(network(domain)), domain, bump(domain), (1.0,)))
+
+
+@pytest.mark.long
+def test_a_million_neurons_do_not_leak():
+    """A thousand steps leave the resident memory where a hundred have brought it."""
+    import os
+
+    def resident() -> float:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    domain = line(-4.5, 4.5)
+    task = Problem(alone(network(domain)), domain, bump(domain), (10.0,))
+    flow = ParticleFlow(1_000_000, learning_rate=1e4).prepare(task)
+    state, used = flow.start(), []
+    for _ in range(10):
+        for _ in range(100):
+            state = flow.advance(state, 10.0)
+            flow.record(state)
+        used.append(resident())
+    print(f"resident memory {used} MB")
+    assert state.steps == 1000
+    assert state.rises == 0
+    assert max(used[1:]) - used[0] < 20.0

@@ -233,3 +233,19 @@ def test_wrong_input_gets_one_message(old, new, words, tmp_path):
         assert code == 2
         assert words in err
         assert "Traceback" not in err
+
+
+@pytest.mark.long
+def test_the_shipped_study_at_full_size_shows_the_rates(tmp_path):
+    """520 runs of up to 131,072 neurons: every slope within its interval, and constants as the central limit theorem has them."""
+    code, out, err = call(
+        "study", Path(__file__).parent.parent / "cases" / "particle_limit.toml", "--output", tmp_path / "out", "--no-figures"
+    )
+    print(out, err)
+    assert code == 0
+    assert "MISSED" not in out
+    data = json.loads((tmp_path / "out" / "study.json").read_text())
+    slopes = {(r["row"], r["time"]): r["slope"] for r in data["results"]}
+    for time_ in (0.0, 1.0, 5.0):
+        assert slopes["w2", time_]["high"] - slopes["w2", time_]["low"] < 0.06
+        assert slopes["loss_mean", time_]["value"] == pytest.approx(-1.0, abs=0.12)

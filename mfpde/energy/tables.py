@@ -7,7 +7,6 @@ for the atoms, and the rest does not depend on N. The velocity is the gradient o
 """
 
 import math
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,7 +30,6 @@ _FEW = 3
 _BLOCK, _TINY = 1 << 22, 1e-300
 _HOPELESS = 32
 """More cells than this along several axes must bring smaller errors."""
-_SLOW = 1.0
 """Seconds from which on the making of a table is worth a word."""
 
 # Measured seconds of a step on one thread: an atom on a table, an atom and feature without one, a number of the core, a product and its
@@ -57,7 +55,6 @@ class TabulatedFeatures:
     axes: tuple[FloatArray, ...]
     core: FloatArray
     error: float
-    made_in: float = 0.0
     _teams: tuple[Team, Team] = field(default_factory=lambda: (Team(), Team()))
 
     @property
@@ -78,8 +75,7 @@ class TabulatedFeatures:
     def note(self) -> str:
         """The table, for people."""
         nodes = " x ".join(str((POINTS - 1) * count + 1) for count in self.cells.tolist())
-        slow = f", made in {self.made_in:.0f} s" if self.made_in > _SLOW else ""
-        return f"a table of {nodes} nodes (error {self.error:.0e}{slow})"
+        return f"a table of {nodes} nodes (error {self.error:.0e})"
 
     def evaluate(self, points: FloatArray) -> FloatArray:
         """Φ at points (N, d), as (r, N), from the exact features."""
@@ -129,7 +125,6 @@ def tabulated(features: Features, domain: Domain, tolerance: float, count: int) 
     least = _Size((0,) * domain.dimension, (0,) * domain.dimension)
     if domain.dimension > 3 or features.rank <= _FEW or not least.pays(features.rank, count):
         return None
-    start = time.perf_counter()
     probes = _Probes.of(features, domain.box)
     for attempt in range(_ATTEMPTS):
         axes = _axes(features, domain.box, 0.3 * tolerance / domain.dimension / 3.0**attempt)
@@ -138,7 +133,7 @@ def tabulated(features: Features, domain: Domain, tolerance: float, count: int) 
         table = _table(features, domain.box, axes)
         error = probes.error(table)
         if error <= tolerance:
-            return replace(table, error=error, made_in=time.perf_counter() - start)
+            return replace(table, error=error)
     return None
 
 
