@@ -214,7 +214,7 @@ def test_noise_is_studied_without_what_it_does_not_have(tmp_path):
         ("counts = [16, 32, 64, 128]", "counts = [16]", "study.counts"),
         ("counts = [16, 32, 64, 128]", "counts = [32, 16]", "the counts must increase, got 16 after 32"),
         ("counts = [16, 32, 64, 128]", "counts = [16, 20000]\nquantities = ['sliced']", "this problem has no sliced; accepted: w2, w1"),
-        ("runs = 30", "runs = 1", "must be at least 2, got 1"),
+        ("runs = 30", "runs = 1", "must be at least 5, got 1"),
         ("runs = 30", 'solver = "pde"', 'got "pde"; accepted: particles'),
         ("runs = 30", 'reference = "particles"', 'got "particles"; accepted: pde'),
         ("runs = 30", "times = [0.5]", "0.5 is not a saved time; accepted: 0, 1"),

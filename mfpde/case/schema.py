@@ -511,7 +511,9 @@ class ParticleLimitTable(Table):
     kind: Literal["particle_limit"]
     solver: Label | None = Field(None, description="label of the particles; default: the first particles solver")
     counts: list[Annotated[int, Field(ge=2, le=100_000_000)]] = Field(min_length=2, max_length=64, description="numbers of atoms N")
-    runs: Annotated[int, Field(ge=2, le=100_000)] = Field(40, description="independent runs for each count")
+    runs: Annotated[int, Field(ge=5, le=100_000)] = Field(
+        40, description="independent runs for each count; intervals of fewer than 20 are rough"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     reference: Label | None = Field(
         None, description="label of the solver that stands for the PDE; default: characteristics or finite_volume"

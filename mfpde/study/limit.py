@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.arrays import BoolArray, FloatArray
 from mfpde.compare import function_distance
 from mfpde.distance import wasserstein
-from mfpde.measure import Measure, covariance, mean
+from mfpde.measure import Measure, Particles, covariance, mean
 from mfpde.problem import Problem
 from mfpde.run import Run, Status
 from mfpde.solvers.particles import ParticleFlow
@@ -37,10 +37,10 @@ class Piece:
     last: int
 
 
-def pieces(counts: Sequence[int], runs: int) -> Iterator[Piece]:
-    """The work of a study, small systems first."""
+def pieces(counts: Sequence[int], runs: int, alone: bool = False) -> Iterator[Piece]:
+    """The work of a study, small systems first; ``alone``: every run by itself."""
     for number in sorted(range(len(counts)), key=lambda k: counts[k]):
-        many = max(1, _ATOMS // counts[number]) if counts[number] <= _TOGETHER else 1
+        many = max(1, _ATOMS // counts[number]) if counts[number] <= _TOGETHER and not alone else 1
         for first in range(0, runs, many):
             yield Piece(number, first, min(first + many, runs))
 
@@ -62,18 +62,16 @@ class Task:
         return [int(np.random.SeedSequence(self.seed, spawn_key=(r,)).generate_state(1, np.uint64)[0] >> 1) for r in keys]
 
     def carry_out(self, piece: Piece, count: int, stopped: Sequence[int] | None = None) -> "Found":
-        """Make the runs of a piece and compare them."""
-        solver = replace(self.solver, count=count)
-        seeds = self.seeds(piece)
-        runs = (
-            solver.ensemble(self.problem, seeds, stopped)
-            if len(seeds) > 1
-            else [replace(solver, seed=seed).solve(self.problem, stopped) for seed in seeds]
-        )
-        return self.compare(runs)
+        """Make the runs of a piece and compare them; where they cannot be made together, one by one."""
+        solver, seeds = replace(self.solver, count=count), self.seeds(piece)
+        runs = solver.ensemble(self.problem, seeds, stopped) if len(seeds) > 1 else []
+        if (not stopped and any(run.status is not Status.DONE for run in runs)) or not runs:
+            runs = [replace(solver, seed=seed).solve(self.problem, stopped) for seed in seeds]
+        starts = [replace(solver, seed=seed).first_atoms(self.problem) for seed in seeds] if self.sensitivity is not None else []
+        return self.compare(runs, starts)
 
-    def compare(self, runs: Sequence[Run]) -> "Found":
-        """The quantities of some runs of one count."""
+    def compare(self, runs: Sequence[Run], starts: Sequence[Particles] = ()) -> "Found":
+        """The quantities of some runs of one count, and their control variates from the atoms at time 0, where these are given."""
         shape = (len(runs), len(self.problem.save_at))
         values = {name: np.full(shape, np.nan) for name in self.quantities}
         control = np.full(shape, np.nan)
@@ -81,8 +79,8 @@ class Task:
             for t, ours in enumerate(run.measures):
                 for name, value in self._compared(run, t, ours).items():
                     values[name][r, t] = value
-            if self.sensitivity is not None and run.measures:
-                start = run.measures[0]
+        if self.sensitivity is not None:
+            for r, start in enumerate(starts):
                 control[r] = self.sensitivity.at(start.points) @ start.weights - self.sensitivity.mean
         return Found(values, control, tuple(run.status for run in runs))
 
@@ -152,15 +150,21 @@ class ParticleLimit:
         return values - self.control[:, kept, time] if statistic == "bias" and self.controlled(time) else values
 
     def rate(self, quantity: str, statistic: str, time: int = -1) -> Rate:
-        """The rate of one quantity at one of the times."""
+        """The rate of one quantity at one of the times; nan where fewer than two runs are left."""
+        if self.runs < 2:
+            return Rate(math.nan, math.nan, math.nan)
         return fitted_rate(self.counts, self.samples(quantity, statistic, time), statistic)
 
     def statistic(self, quantity: str, statistic: str, time: int = -1) -> FloatArray:
-        """The statistic for each count, (counts,)."""
+        """The statistic for each count, (counts,); nan where no runs, or for spreads one, are left."""
+        if self.runs < (2 if statistic == "spread" else 1):
+            return np.full(len(self.counts), math.nan)
         return STATISTICS[statistic](self.samples(quantity, statistic, time))
 
     def interval(self, quantity: str, statistic: str, time: int = -1) -> FloatArray:
         """Its 95 % intervals, (counts, 2)."""
+        if not self.runs:
+            return np.full((len(self.counts), 2), math.nan)
         return intervals(self.samples(quantity, statistic, time), statistic)
 
     def quantile_order(self, quantity: str, time: int = -1) -> Order | None:

@@ -32,6 +32,7 @@ from mfpde.study.sensitivity import Sensitivity, has_sensitivity, loss_sensitivi
 
 _FORMAT = 1
 _SECONDS = 1.0
+_PILOT = 64
 
 
 def study_limit(plan: LimitPlan, problem: Problem, folder: Path, options: Options) -> int:
@@ -77,11 +78,14 @@ def _measured(
     noisy = problem.energy.temperature > 0.0 and solver.diffusion == "noise"
     smooth = not noisy and has_sensitivity(problem)
     sensitivity = loss_sensitivity(problem, plan.times) if smooth and "loss" in plan.quantities else None
+    if smooth and "loss" in plan.quantities and sensitivity is None:
+        tell("  the sensitivity of the loss to the start does not settle, so its mean is not freed from its fluctuations")
     task = Task(problem, reference, solver, plan.quantities, plan.table.seed, sensitivity)
+    alone = _hits_walls(problem) if smooth else False
     checkpoint = _Checkpoint(folder / f"{plan.solver}-runs.h5", _mark(plan), plan)
     table = checkpoint.table(options.resume)
     try:
-        if not _fill(plan, task, table, checkpoint, stopped):
+        if not _fill(plan, task, table, checkpoint, alone, stopped):
             return None
     except ValueError as error:
         raise solver_error(plan.case, plan.number, error) from error
@@ -89,7 +93,8 @@ def _measured(
     if stopped:
         return None
     limit = table.limit(plan.table.counts, np.asarray(plan.times), quantile)
-    exact = _exactness(plan, task) if not noisy and solver.learning_rate is None else None
+    flowing = not noisy and solver.learning_rate is None and solver.diffusion != "blob" and plan.times[-1] > 0.0
+    exact = _exactness(plan, task) if flowing else None
     return LimitReport(
         plan.case.table.title,
         plan.solver,
@@ -98,18 +103,26 @@ def _measured(
         plan.expected,
         plan.allowance,
         tuple(loss_terms(problem)),
-        _central_limits(plan, problem, reference, sensitivity),
+        _central_limits(plan, problem, reference, sensitivity if solver.batch is None else None),
         exact,
     )
 
 
-def _fill(plan: LimitPlan, task: Task, table: LimitTable, checkpoint: "_Checkpoint", stopped: Sequence[int]) -> bool:
+def _hits_walls(problem: Problem) -> bool:
+    """Whether a few atoms show that mass reaches walls, each time at the cost of some steps, which systems together would all have to
+    make."""
+    pilot = ParticleFlow(_PILOT, start="quantile", tolerance=1e-6).solve(problem)
+    return bool(np.max(pilot.certificate["wall"], initial=0.0) > 0.0)
+
+
+def _fill(plan: LimitPlan, task: Task, table: LimitTable, checkpoint: "_Checkpoint", alone: bool, stopped: Sequence[int]) -> bool:
     """Make the runs that are missing; False where a signal came."""
     from tqdm import tqdm
 
     counts = plan.table.counts
-    work = [piece for piece in pieces(counts, plan.table.runs) if not table.has(piece)]
-    if len(work) < len(list(pieces(counts, plan.table.runs))):
+    whole = list(pieces(counts, plan.table.runs, alone))
+    work = [piece for piece in whole if not table.has(piece)]
+    if len(work) < len(whole):
         tell(f"  {plan.solver}: {int(np.sum(table.ended))} of {table.ended.size} runs are there already")
     size = shutil.get_terminal_size((80, 24))
     total = sum(counts[piece.number] * (piece.last - piece.first) for piece in work)
@@ -154,7 +167,8 @@ def _central_limits(plan: LimitPlan, problem: Problem, reference: Run, sensitivi
     start = reference.measures[0]
     line = problem.domain.dimension == 1 and not problem.domain.periodic[0]
     if times[0] == 0.0 and reference.times[0] == 0.0 and line and isinstance(start, Density):
-        found["w2"][0] = expected_square_distance(start)
+        expected = expected_square_distance(start)
+        found["w2"][0] = expected if np.isfinite(expected) else np.nan
     if sensitivity is not None:
         found["loss"] = sensitivity.deviation
     return found

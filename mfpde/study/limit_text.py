@@ -77,7 +77,7 @@ def slope_text(rate: Rate) -> str:
     if not math.isfinite(rate.value):
         return "no slope"
     if not math.isfinite(rate.low):
-        return f"slope {rate.value:.3f}, without an interval: it is lost in the fluctuations"
+        return f"slope {rate.value:.3f}, without an interval: too few runs, or lost in the fluctuations"
     return f"slope {rate.value:.3f}, 95 % interval {rate.low:.3f} to {rate.high:.3f}"
 
 

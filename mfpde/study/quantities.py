@@ -35,14 +35,14 @@ def known_quantities(problem: Problem) -> tuple[str, ...]:
     """Those that the problem has: functions need a network, barycentres and variances axes that are no circles."""
     has = {"function": any(isinstance(term, TwoLayer) for term in problem.energy.terms.values()), "loss": bool(loss_terms(problem))}
     flat = not problem.domain.periodic.any()
-    has |= {"barycentre": flat, "variance": flat, "sliced": problem.domain.dimension > 1 and flat}
+    has |= {"barycentre": flat, "variance": flat, "sliced": len(problem.domain.moving) > 1 and flat}
     return tuple(name for name in QUANTITIES if has.get(name, True))
 
 
 def usual_quantities(problem: Problem) -> tuple[str, ...]:
     """Those that are measured unless others are asked for: in several dimensions W₂ costs much and falls like the mesh of an
     empirical measure, so that the sliced distance takes its place."""
-    left_out = {"variance"} | ({"w2", "w1"} if problem.domain.dimension > 1 and "sliced" in known_quantities(problem) else set())
+    left_out = {"variance"} | ({"w2", "w1"} if "sliced" in known_quantities(problem) else set())
     return tuple(name for name in known_quantities(problem) if name not in left_out)
 
 

@@ -10,6 +10,7 @@ from mfpde.arrays import FloatArray
 
 _DRAWS = 2000
 _CONFIDENCE = 0.95
+_FEWEST = 3
 
 STATISTICS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "mean": lambda values: np.mean(values, axis=-1),
@@ -49,13 +50,13 @@ def fitted_rate(counts: Sequence[int], samples: FloatArray, statistic: str, seed
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(centred @ np.log(STATISTICS[statistic](samples)))
         slopes = centred @ np.log(_redrawn(samples, statistic, seed, draws))
-    return Rate(value, *_interval(slopes[None])[0].tolist())
+    return Rate(value, *_interval(slopes[None], samples.shape[1])[0].tolist())
 
 
 def intervals(samples: FloatArray, statistic: str, seed: int = 0, draws: int = _DRAWS) -> FloatArray:
     """95 % bootstrap intervals of a statistic of ``samples`` (counts, runs), (counts, 2). Raises ValueError for an unknown statistic."""
     _check(statistic)
-    return _interval(_redrawn(samples, statistic, seed, draws))
+    return _interval(_redrawn(samples, statistic, seed, draws), samples.shape[1])
 
 
 def _check(statistic: str) -> None:
@@ -70,10 +71,15 @@ def _redrawn(samples: FloatArray, statistic: str, seed: int, draws: int) -> Floa
     return STATISTICS[statistic](samples[:, drawn])
 
 
-def _interval(values: FloatArray) -> FloatArray:
-    """Quantiles over the last axis, (…, 2); nan where a value is."""
-    tail = 0.5 * (1.0 - _CONFIDENCE)
+def _interval(values: FloatArray, runs: int) -> FloatArray:
+    """Quantiles over the last axis, (…, 2), expanded for few runs [Hesterberg 2015]: those of the normal law at √(n/(n − 1)) times the
+    quantile of Student's t. Nan where a value is, or where there are fewer than three runs."""
     found = np.full((len(values), 2), math.nan)
+    if runs < _FEWEST:
+        return found
+    from scipy.special import ndtr, stdtrit
+
+    tail = float(ndtr(math.sqrt(runs / (runs - 1.0)) * stdtrit(runs - 1, 0.5 * (1.0 - _CONFIDENCE))))
     for row, out in zip(values, found, strict=True):
         if np.isfinite(row).all():
             out[:] = np.quantile(row, [tail, 1.0 - tail])

@@ -1,0 +1,119 @@
+"""Minimising movements in quantile functions: the objective on cells of fixed masses, its gradient and tridiagonal Hessian.
+
+X is linear between the mass levels, so that cell i carries the mass m_i from x_i to x_{i+1} with the density m_i/(x_{i+1} − x_i).
+"""
+
+import math
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.compile import fused_kernel
+
+
+@fused_kernel
+def assemble(
+    x: FloatArray,
+    target: FloatArray,
+    masses: FloatArray,
+    tau: float,
+    temperature: float,
+    exponents: FloatArray,
+    coefficients: FloatArray,
+    places: FloatArray,
+    shares: FloatArray,
+    slopes: FloatArray,
+    curvatures: FloatArray,
+    gradient: FloatArray,
+    diagonal: FloatArray,
+    upper: FloatArray,
+) -> float:
+    """Fill gradient (n + 1,), diagonal (n + 1,) and the elements above it (n,); returns ∫|X − target|²/(2τ) + internal energy.
+
+    ``slopes`` and ``curvatures`` (n, q) are those of the drift's potential at the quadrature ``places`` (q,) of every cell, whose
+    ``shares`` (q,) of the cell's mass sum to one; q may be 0. Infinite, with nothing filled to the end, where a cell is turned over.
+    """
+    value, behind, stiffness = 0.0, 0.0, 0.0
+    for i in range(len(masses)):
+        mass, width = masses[i], x[i + 1] - x[i]
+        if not width > 0.0:
+            return math.inf
+        rho, pressure, firm = mass / width, 0.0, 0.0
+        if temperature > 0.0:
+            pressure = temperature * rho
+            firm = pressure
+            value += temperature * mass * math.log(rho)
+        for k in range(len(exponents)):
+            m, c = exponents[k], coefficients[k]
+            power = rho * rho if m == 2.0 else (rho * rho) * (rho * rho) if m == 4.0 else rho * rho * rho if m == 3.0 else rho**m
+            pressure += c * power
+            firm += c * m * power
+            value += c * power * width / (m - 1.0)
+        firm /= width
+        a, b, scale = x[i] - target[i], x[i + 1] - target[i + 1], mass / (6.0 * tau)
+        value += scale * (a * a + a * b + b * b)
+        left, right = pressure + scale * (2.0 * a + b), scale * (a + 2.0 * b) - pressure
+        first, last, between = firm + 2.0 * scale, firm + 2.0 * scale, scale - firm
+        for k in range(len(places)):
+            p, w = places[k], mass * shares[k]
+            left += w * (1.0 - p) * slopes[i, k]
+            right += w * p * slopes[i, k]
+            first += w * (1.0 - p) * (1.0 - p) * curvatures[i, k]
+            last += w * p * p * curvatures[i, k]
+            between += w * p * (1.0 - p) * curvatures[i, k]
+        gradient[i], diagonal[i], upper[i] = behind + left, stiffness + first, between
+        behind, stiffness = right, last
+    gradient[len(masses)], diagonal[len(masses)] = behind, stiffness
+    return value
+
+
+@fused_kernel
+def solve(diagonal: FloatArray, upper: FloatArray, pivots: FloatArray, right: FloatArray) -> bool:
+    """Solve the symmetric tridiagonal system for the columns of ``right`` (n + 1, k) in place; False where it is not positive definite."""
+    last, columns = len(upper), right.shape[1]
+    pivots[0] = diagonal[0]
+    if not pivots[0] > 0.0:
+        return False
+    for i in range(last):
+        factor = upper[i] / pivots[i]
+        pivots[i + 1] = diagonal[i + 1] - factor * upper[i]
+        if not pivots[i + 1] > 0.0:
+            return False
+        for j in range(columns):
+            right[i + 1, j] -= factor * right[i, j]
+    for j in range(columns):
+        right[last, j] /= pivots[last]
+    for i in range(last - 1, -1, -1):
+        inverse = 1.0 / pivots[i]
+        for j in range(columns):
+            right[i, j] = (right[i, j] - upper[i] * right[i + 1, j]) * inverse
+    return True
+
+
+@fused_kernel
+def longest(x: FloatArray, step: FloatArray) -> float:
+    """The largest multiple of the step along which no cell is turned over; infinite where there is none."""
+    most = math.inf
+    for i in range(len(x) - 1):
+        change = step[i + 1] - step[i]
+        if change < 0.0:
+            most = min(most, (x[i] - x[i + 1]) / change)
+    return most
+
+
+@fused_kernel
+def square_distance(x: FloatArray, y: FloatArray, masses: FloatArray) -> float:
+    """W₂² = ∫|X − Y|² of two quantile functions with the same levels."""
+    total = 0.0
+    for i in range(len(masses)):
+        a, b = x[i] - y[i], x[i + 1] - y[i + 1]
+        total += masses[i] * (a * a + a * b + b * b)
+    return total / 3.0
+
+
+def internal_values(x: FloatArray, masses: FloatArray, temperature: float, exponent: float, coefficient: float) -> float:
+    """The entropy, where the temperature is positive, or the power of the density of a quantile function."""
+    widths = np.diff(x)
+    if temperature > 0.0:
+        return temperature * float(masses @ np.log(masses / widths))
+    return coefficient / (exponent - 1.0) * float(np.sum((masses / widths) ** exponent * widths))

@@ -1,0 +1,106 @@
+"""Transforms min_x |x − y|²/(2τ) − φ(x) on a uniform grid in O(1) operations a cell: one axis after the other, line by line.
+
+A line's transform is the lower envelope of parabolas of one width [Felzenszwalb–Huttenlocher 2012], between whose grid minimisers the
+minimum is continued by the parabola through three neighbours, so that smooth potentials keep their smoothness and quadratic ones are
+transformed exactly. Beyond walls a potential is continued by reflection, and minimisers stay in the box. Lines are shared out in fixed
+blocks, so that nothing depends on the number of threads.
+"""
+
+import math
+
+import numpy as np
+
+from mfpde.arrays import FloatArray, IntArray
+from mfpde.compile import kernel, parallel_kernel, prange
+
+_ROWS = 8
+"""Lines that are taken together, a cache line's worth of columns."""
+
+
+@kernel
+def _envelope(f: FloatArray, a: float, hull: IntArray, cuts: FloatArray) -> int:
+    """Which parabolas a(i − x)² − f_i make up the lower envelope, and the ends of their ranges, cuts[:last]; returns ``last``."""
+    scale = 0.5 / a
+    hull[0] = 0
+    last = 0
+    for q in range(1, f.size):
+        p = hull[last]
+        cut = 0.5 * (q + p) - scale * (f[q] - f[p]) / (q - p)
+        while last > 0 and cut <= cuts[last - 1]:
+            last -= 1
+            p = hull[last]
+            cut = 0.5 * (q + p) - scale * (f[q] - f[p]) / (q - p)
+        cuts[last] = cut
+        last += 1
+        hull[last] = q
+    return last
+
+
+@kernel
+def transform_line(f: FloatArray, a: float, hull: IntArray, cuts: FloatArray, g: FloatArray) -> None:
+    """g_j = min_x a(x − j)² − f(x) along one line, (n,); ``hull`` and ``cuts`` (n,) are scratch."""
+    n = f.size
+    last = _envelope(f, a, hull, cuts)
+    cuts[last] = math.inf
+    k = 0
+    for j in range(n):
+        while cuts[k] < j:
+            k += 1
+        i = hull[k]
+        here = f[i]
+        below = f[i - 1] if i > 0 else here
+        above = f[i + 1] if i < n - 1 else here
+        slope = 2.0 * a * (i - j) - 0.5 * (above - below)
+        bend = 2.0 * a - (above - 2.0 * here + below)
+        value = a * (i - j) * (i - j) - here
+        if abs(slope) < 0.5 * bend:
+            value -= 0.5 * slope * slope / bend
+        elif i == 0 or i == n - 1:
+            outward = -0.5 if i == 0 else 0.5
+            change = slope * outward + 0.125 * bend
+            value += min(change, 0.0)
+        g[j] = value
+
+
+@parallel_kernel
+def _along_rows(f: FloatArray, a: float, out: FloatArray) -> None:
+    rows, n = f.shape
+    for block in prange((rows + _ROWS - 1) // _ROWS):
+        hull, cuts = np.empty(n, dtype=np.int64), np.empty(n)
+        for row in range(block * _ROWS, min((block + 1) * _ROWS, rows)):
+            transform_line(f[row], a, hull, cuts, out[row])
+
+
+@parallel_kernel
+def _along_columns(f: FloatArray, a: float, out: FloatArray) -> None:
+    """As along rows for −f, of which some columns are copied at a time."""
+    n, columns = f.shape
+    for block in prange((columns + _ROWS - 1) // _ROWS):
+        hull, cuts = np.empty(n, dtype=np.int64), np.empty(n)
+        lines, found = np.empty((_ROWS, n)), np.empty((_ROWS, n))
+        start = block * _ROWS
+        width = min(_ROWS, columns - start)
+        for i in range(n):
+            for k in range(width):
+                lines[k, i] = -f[i, start + k]
+        for k in range(width):
+            transform_line(lines[k], a, hull, cuts, found[k])
+        for i in range(n):
+            for k in range(width):
+                out[i, start + k] = found[k, i]
+
+
+def c_transform(potential: FloatArray, stiffness: tuple[float, float], scratch: FloatArray, out: FloatArray) -> None:
+    """out(y) = min_x Σ_k stiffness_k (x_k − y_k)² − potential(x), all (n1, n2), distances counted in cells: stiffness_k = h_k²/(2τ).
+
+    ``out`` may be ``potential``. An axis of one cell is left out. [Jacobs–Lee–Léger 2021, §3]
+    """
+    if potential.shape[0] == 1:
+        _along_rows(potential, stiffness[1], out)
+        return
+    if potential.shape[1] == 1:
+        np.negative(potential, out=scratch)
+        _along_columns(scratch, stiffness[0], out)
+        return
+    _along_rows(potential, stiffness[1], scratch)
+    _along_columns(scratch, stiffness[0], out)
