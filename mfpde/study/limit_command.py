@@ -16,7 +16,6 @@ from mfpde.arrays import FloatArray
 from mfpde.batch import Options, check_output, run_solver, write_text
 from mfpde.case.build import build_solver, fingerprint, solver_error
 from mfpde.console import tell, warn
-from mfpde.measure import Density
 from mfpde.problem import Problem
 from mfpde.run import Run, Status
 from mfpde.signals import interruption
@@ -26,7 +25,7 @@ from mfpde.study.files import study_origin, write_study_json
 from mfpde.study.limit import LimitTable, Task, pieces
 from mfpde.study.limit_plan import LimitPlan
 from mfpde.study.limit_text import LimitReport, limit_arrays, limit_csv, limit_data, limit_text, slopes_missed
-from mfpde.study.predictions import expected_square_distance, weak_residual
+from mfpde.study.predictions import start_loss, start_square_distance, weak_residual
 from mfpde.study.quantities import loss_terms
 from mfpde.study.sensitivity import Sensitivity, has_sensitivity, loss_sensitivity
 
@@ -103,9 +102,18 @@ def _measured(
         plan.expected,
         plan.allowance,
         tuple(loss_terms(problem)),
-        _central_limits(plan, problem, reference, sensitivity if solver.batch is None else None),
+        _central_limits(plan, problem, sensitivity if solver.batch is None else None),
         exact,
+        _offset(problem, reference),
     )
+
+
+def _offset(problem: Problem, reference: Run) -> float:
+    """By how much the reference's loss is wrong at time 0; nan where it cannot be known."""
+    terms = loss_terms(problem)
+    if not terms or reference.times[0] != 0.0 or problem.domain.dimension not in (1, 2, 3):
+        return float("nan")
+    return abs(sum(float(reference.energy[name][0]) for name in terms) - start_loss(problem, terms))
 
 
 def _hits_walls(problem: Problem) -> bool:
@@ -159,16 +167,14 @@ def _exactness(plan: LimitPlan, task: Task) -> tuple[int, float]:
     return count, weak_residual(task.problem, replace(task.solver, count=count, seed=plan.table.seed, tolerance=1e-10))
 
 
-def _central_limits(plan: LimitPlan, problem: Problem, reference: Run, sensitivity: Sensitivity | None) -> dict[str, FloatArray]:
+def _central_limits(plan: LimitPlan, problem: Problem, sensitivity: Sensitivity | None) -> dict[str, FloatArray]:
     """What central limit theorems say at each time, nan where they say nothing: "w2" N E W₂² at the start of problems on one axis,
     "loss" √N times the deviation of the loss gap."""
     times = np.asarray(plan.times)
     found = {"w2": np.full(len(times), np.nan), "loss": np.full(len(times), np.nan)}
-    start = reference.measures[0]
-    line = problem.domain.dimension == 1 and not problem.domain.periodic[0]
-    if times[0] == 0.0 and reference.times[0] == 0.0 and line and isinstance(start, Density):
-        expected = expected_square_distance(start)
-        found["w2"][0] = expected if np.isfinite(expected) else np.nan
+    expected = start_square_distance(problem)
+    if times[0] == 0.0 and np.isfinite(expected):
+        found["w2"][0] = expected
     if sensitivity is not None:
         found["loss"] = sensitivity.deviation
     return found

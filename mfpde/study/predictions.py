@@ -1,6 +1,7 @@
 """What theory says about finitely many particles: central limits at the start, and that atoms solve the PDE as they are."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from mfpde.solvers.particles import ParticleFlow
 _PANELS, _NODES = 7, 16
 _MODES = 3
 _DIFFERENCE = 1e-4
-_FEWEST, _GROWS = 64, 1.05
+_FEWEST, _GROWS, _TAIL = 64, 1.05, 1e-14
+_FINE = 8192
 _CELLS = {1: 400, 2: 40, 3: 12}
 
 
@@ -34,7 +36,7 @@ def expected_square_distance(start: Density) -> float:
 def _square_distance(masses: FloatArray, width: float) -> float:
     """J₂ of cell masses; F is summed from the nearer end, so that light tails keep their digits."""
     masses = masses / np.sum(masses)
-    kept = np.flatnonzero(masses > 0.0)
+    kept = np.flatnonzero((np.cumsum(masses) > _TAIL) & (np.cumsum(masses[::-1])[::-1] > _TAIL))
     masses = masses[kept[0] : kept[-1] + 1]
     if not (masses > 0.0).all():
         return math.inf
@@ -62,6 +64,22 @@ def expected_loss_gap(problem: Problem, network: TwoLayer) -> tuple[float, float
     xi = (moments - network.target) @ features
     centre = float(xi @ atoms.weights)
     return 0.5 * trace, math.sqrt(float(atoms.weights @ (xi - centre) ** 2))
+
+
+def start_square_distance(problem: Problem) -> float:
+    """``expected_square_distance`` of a problem's initial density, nan unless it is one on a line."""
+    line = problem.domain.dimension == 1 and not problem.domain.periodic[0]
+    if not line or not isinstance(problem.initial, DensityFunction):
+        return math.nan
+    return expected_square_distance(problem.initial.on(problem.domain.even_grid(_FINE)))
+
+
+def start_loss(problem: Problem, terms: Sequence[str]) -> float:
+    """The sum of these terms at the initial density, by quadrature. Raises TypeError where the initial measure is not a density."""
+    if not isinstance(problem.initial, DensityFunction):
+        raise TypeError("the loss of the start needs a density")
+    atoms = problem.initial.gauss_atoms(_CELLS.get(problem.domain.dimension, 4))
+    return sum(problem.energy.terms[name].value(atoms) for name in terms)
 
 
 def weak_residual(problem: Problem, solver: ParticleFlow) -> float:
