@@ -93,7 +93,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _add_study(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    study = commands.add_parser("study", help="carry out the study of a case: errors and orders of convergence")
+    study = commands.add_parser("study", help="carry out the study of a case: orders of convergence, or rates in the number of particles")
     study.add_argument("case", type=Path)
     study.add_argument("--output", type=Path, help="results folder (default: results/CASE-STEM)")
     study.add_argument("--resume", action="store_true", help="go on from the last checkpoint; finished runs are kept")

@@ -285,7 +285,8 @@ def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
             check_cells(solver.cells, domain, ("solver", number, "cells"))
             _check_characteristics(table, domain, ("solver", number))
         else:
-            _check_particles(solver, table.initial, domain, noisy, ("solver", number))
+            studied = isinstance(table.study, schema.ParticleLimitTable)
+            _check_particles(solver, table.initial, domain, noisy, studied, ("solver", number))
             _check_choices(solver, table, ("solver", number))
 
 
@@ -321,21 +322,26 @@ def _check_characteristics(table: schema.CaseTable, domain: Domain, key: Key) ->
         raise CaseError(key, "characteristics carry a density, but the initial measure is atoms; use particles")
 
 
-def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, key: Key) -> None:
+def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, studied: bool, key: Key) -> None:
     count, atoms = solver.count or 0, initial.atoms
     needed = count * domain.dimension * BYTES_OF_AN_ATOM
     if needed > physical_memory():
         raise CaseError((*key, "count"), f"{count} particles need about {needed >> 30} GB, more than there is")
     if noisy and solver.diffusion == "noise" and solver.step is None and solver.learning_rate is None:
         raise CaseError(key, "particles with an entropy term need `step`, the largest Euler–Maruyama step, e.g. step = 0.01")
-    if atoms is None and not count:
+    if atoms is None and not count and not studied:
         raise CaseError(key, "the key `count` is missing: the initial measure is a density, so atoms are drawn from it")
     if atoms is not None and count not in (0, len(atoms)):
         raise CaseError((*key, "count"), f"got {count}; leave it out: the {len(atoms)} initial atoms are the particles")
 
 
 def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: Key) -> None:
-    """Raises CaseError where the choices of particles do not fit the energy."""
+    """Raises CaseError where the choices of particles do not fit the energy, or would be ignored."""
+    noisy = solver.diffusion == "noise" and any(isinstance(term, schema.EntropyTerm) for term in table.energy)
+    if "tolerance" in solver.model_fields_set and (noisy or solver.learning_rate is not None):
+        raise CaseError((*key, "tolerance"), "is that of adaptive steps, which neither noise nor a learning_rate has; leave it out")
+    if solver.step is not None and not noisy:
+        raise CaseError((*key, "step"), "is that of noisy particles, and there is no noise; use learning_rate for gradient descent")
     internal = [term for term in table.energy if isinstance(term, schema.EntropyTerm | schema.PorousMediumTerm)]
     if solver.diffusion == "noise" and any(isinstance(term, schema.PorousMediumTerm) for term in internal):
         message = 'particles follow a porous_medium term only by the blob method, an approximation: add diffusion = "blob", '

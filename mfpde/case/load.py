@@ -33,7 +33,7 @@ class CaseFile:
 _MOST_PROBLEMS = 10
 _BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
 _LENGTHS = {
-    "too_short": "must not be empty",
+    "too_short": "must have at least {min_length} elements",
     "too_long": "must have at most {max_length} elements",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
@@ -232,7 +232,8 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
     if kind == "string_pattern_mismatch":
         return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
     if kind in _LENGTHS:
-        return f"{_LENGTHS[kind].format(**context)}, got {shown(value)}"
+        wanted = "must not be empty" if context.get("min_length") == 1 else _LENGTHS[kind].format(**context)
+        return f"{wanted}, got {shown(value)}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a table, got {shown(value)}"
     if context.get("ge") == schema.LEAST and isinstance(value, int | float) and not value > 0.0:

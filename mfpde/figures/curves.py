@@ -112,12 +112,14 @@ def _draw_curve(axes: Axes, curve: _Curve, scale: TimeScale) -> Line2D:
 def _draw_floors(axes: Axes, curves: Sequence[_Curve], scale: TimeScale) -> dict[str, Artist]:
     """A shaded band below each floor, which reaches to the lower end of the axis; returns the entry of the legend."""
     bottom = axes.get_ylim()[0]
-    drawn = [(scale.place(curve.x), curve.floor, curve.style.color) for curve in curves if curve.floor is not None]
+    floors = [curve for curve in curves if curve.floor is not None]
+    drawn = [(scale.place(curve.x), curve.floor, curve.style.color) for curve in floors if curve.floor is not None]
     for places, values, color in drawn:
         axes.fill_between(places, bottom, np.maximum(values, bottom), color=color, alpha=0.13, linewidth=0.0)
         axes.plot(places, values, color=color, linestyle=_DOTS, linewidth=1.0)
     axes.set_ylim(bottom=bottom)
-    return {_FLOOR: Patch(facecolor="0.88", edgecolor="0.4", linestyle=":")} if drawn else {}
+    whose = "" if len(floors) == len(curves) else f", for {', '.join(curve.label for curve in floors)}"
+    return {_FLOOR + whose: Patch(facecolor="0.88", edgecolor="0.4", linestyle=":")} if drawn else {}
 
 
 def _certified(run: StoredRun, index: int, name: str) -> _Curve | None:
@@ -149,7 +151,7 @@ def make_energy_figure(runs: Sequence[StoredRun]) -> Figure | None:
     remarks += ["values below round-off are not shown"] * any(cut for _, cut in losses)
     drawn = [curve for curve, _ in losses if curve is not None]
     parts = [
-        _Part([curve for curve in whole if curve is not None], "energy $E$"),
+        _Part([curve for curve in whole if curve is not None], "energy $E$", _every_step(whole)),
         _partial_energies(runs, whole),
         _Part(drawn, _DISSIPATION, tuple(remarks), True),
     ]
@@ -195,8 +197,14 @@ def _partial_energies(runs: Sequence[StoredRun], whole: Sequence[_Curve | None])
     if not left_out and all(curve is not None for curve in whole):
         return _Part([], "")
     curves = [curve for k, run in enumerate(runs) if (curve := _partial_energy(run, k, left_out)) is not None]
+    joined = () if left_out else ("at the saved times only, joined by straight lines",)
     name = f"energy without\n{', '.join(left_out)}".replace("_", " ") if left_out else "energy $E$"
-    return _Part(curves, name)
+    return _Part(curves, name, joined)
+
+
+def _every_step(whole: Sequence[_Curve | None]) -> tuple[str, ...]:
+    """A remark where only some runs know their energy at every step."""
+    return ("at every step, of the runs that know it",) if any(c is None for c in whole) and any(c is not None for c in whole) else ()
 
 
 def _partial_energy(run: StoredRun, index: int, left_out: Sequence[str]) -> _Curve | None:

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from mfpde.arrays import FloatArray
@@ -301,7 +302,8 @@ def _draw_outline(axes: Axes, panel: Panel) -> None:
     values, masses = _valued(panel.densities[0])
     levels = [level for level in sorted({find_level(values, masses, share) for share in (0.9, 0.5)}) if values.min() < level]
     if levels and levels[-1] < values.max():
-        axes.contour(*_surface(panel.densities[0]), levels=levels, colors="black", linewidths=0.7, zorder=3.0)
+        lines = axes.contour(*_surface(panel.densities[0]), levels=levels, colors="black", linewidths=0.7, zorder=3.0)
+        lines.set_path_effects([withStroke(linewidth=2.0, foreground="white")])  # seen among dark atoms, too
 
 
 def _surface(density: Density) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 
 from mfpde.arrays import FloatArray
 from mfpde.figures.style import WIDTH, RunStyle, add_remark, escape_text, pick_style, spread_indices, start_figure
@@ -26,6 +26,11 @@ _NAMES = {
 _GUIDE = (0, (1, 2.0))
 _OTHER_GUIDE = (0, (5, 1.5, 1, 1.5, 1, 1.5))
 _SIZE = 4.5
+_ROUND_OFF = 1e-11
+_FROM_QUANTILES = "hollow: one run from quantiles"
+_FEW_COUNTS = 5
+_FAR_APART = ("w2", "w1", "sliced")
+"""What runs from quantiles are drawn for: the other quantities may be so small that the scale would show nothing else."""
 
 
 def make_limit_figure(report: LimitReport) -> Figure | None:
@@ -49,7 +54,8 @@ def make_limit_figure(report: LimitReport) -> Figure | None:
             axes.set_ylabel(label)
             axes.set_xlabel("number of atoms $N$")
         omitted = len(limit.times) - len(shown)
-        add_remark(cells[line][0], [f"t = {limit.times[t]:g}", *([f"{omitted} more times in study.json"] if omitted and not line else [])])
+        cells[line][0].set_title(f"t = {limit.times[t]:g}", loc="left", fontsize="medium", fontweight="bold")
+        add_remark(cells[line][-1], [f"{omitted} more times in study.json"] if omitted and not line else [])
     return figure
 
 
@@ -58,7 +64,8 @@ def _groups(report: LimitReport) -> list[tuple[str, list[Row]]]:
     rows = report.limit.rows
     found = [
         ("distance", [row for row in rows if row.quantity not in ("loss", "variance")]),
-        ("loss gap", [row for row in rows if row.key in ("loss", "loss_mean", "variance")]),
+        ("loss gap", [row for row in rows if row.key in ("loss", "loss_mean")]),
+        ("variance gap", [row for row in rows if row.key == "variance"]),
     ]
     found = [(label, chosen) for label, chosen in found if chosen]
     return found + ([(r"$\sqrt{N}\,\times$ spread of the loss gap", [])] if "loss" in report.limit.values else [])
@@ -74,7 +81,7 @@ def _look(row: Row) -> RunStyle:
 
 def _draw_rows(axes: Axes, report: LimitReport, rows: list[Row], t: int) -> None:
     """Statistics with their intervals and fitted lines, and the slope that theory expects."""
-    counts, entries = np.array(report.limit.counts, dtype=float), []
+    counts, entries, hollow = np.array(report.limit.counts, dtype=float), [], False
     for row in rows:
         values, ends, look = _values(report, row, t), report.limit.interval(row.quantity, row.statistic, t), _look(row)
         kept = values > 0.0
@@ -83,16 +90,27 @@ def _draw_rows(axes: Axes, report: LimitReport, rows: list[Row], t: int) -> None
         low = np.where(ends[:, 0] > 0.0, ends[:, 0], values)
         errors = np.stack([values - low, np.maximum(ends[:, 1] - values, 0.0)])[:, kept]
         _draw_errors(axes, counts[kept], values[kept], np.nan_to_num(errors), look)
+        if row.quantity in _FAR_APART and row.quantity in report.limit.quantile:
+            single = np.abs(report.limit.quantile[row.quantity][:, t])
+            seen = single > _ROUND_OFF
+            axes.plot(
+                counts[seen], single[seen], color=look.color, linestyle="", marker=look.marker, markersize=_SIZE, markerfacecolor="white"
+            )
+            hollow |= bool(seen.any())
         rate = report.rate(row, t)
         if np.isfinite(rate.value) and kept.all():
             _draw_line(axes, counts, values, rate.value, look)
         label = f"{_NAMES[row.key]}: {_slope(rate.value, rate.low, rate.high)}"
         entries.append(Line2D([], [], color=look.color, marker=look.marker, markersize=_SIZE, linestyle=look.dashes, label=label))
+    if hollow:
+        entries.append(
+            Line2D([], [], color="0.3", linestyle="", marker="o", markerfacecolor="white", markersize=_SIZE, label=_FROM_QUANTILES)
+        )
     for guide in sorted({row.guide for row in rows}, reverse=True):
         entries += _draw_guide(axes, report, [row for row in rows if row.guide == guide], guide, t)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _finish(axes, entries)
+    _finish(axes, entries, counts)
 
 
 def _draw_errors(axes: Axes, counts: FloatArray, values: FloatArray, errors: FloatArray, look: RunStyle) -> None:
@@ -130,13 +148,22 @@ def _draw_fluctuation(axes: Axes, report: LimitReport, t: int) -> None:
         top = max(top, expected)
     axes.set_xscale("log")
     axes.set_ylim(0.0, 1.15 * top if top > 0.0 else 1.0)
-    _finish(axes, entries)
+    _finish(axes, entries, counts)
 
 
-def _finish(axes: Axes, entries: list[Line2D]) -> None:
+def _finish(axes: Axes, entries: list[Line2D], counts: FloatArray) -> None:
     axes.grid(color="0.9", linewidth=0.5)
-    axes.xaxis.set_major_locator(LogLocator())
+    if len(counts) <= _FEW_COUNTS or counts[-1] < 100.0 * counts[0]:
+        axes.xaxis.set_major_locator(FixedLocator(counts[spread_indices(len(counts), _FEW_COUNTS)].tolist()))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(FixedLocator(counts.tolist()))
+    else:
+        axes.xaxis.set_major_locator(LogLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
+    if axes.get_yscale() == "log":
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50.0 * low else (1.0,)))
+        axes.yaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(10.0, 10.0)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(handles=entries, loc="upper center", bbox_to_anchor=(0.5, -0.24), borderaxespad=0.0, handlelength=2.4, fontsize="small")
 

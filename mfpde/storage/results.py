@@ -260,8 +260,12 @@ def _open_result(path: Path) -> Iterator[h5py.File]:
     if path.is_dir():
         raise ResultError(f"{path}: is a folder, not a result file")
     with guarded(path), h5py.File(path, "r") as file:
+        if file.attrs.get("study") == "particle_limit" and "case" not in file.attrs:
+            raise ResultError(
+                f"{path}: the runs of a particle limit that have ended, for --resume; its table is study.h5 in the folder above"
+            )
         if "mfpde_version" not in file.attrs:
             raise ResultError(f"{path}: an HDF5 file, but not a result of mfpde")
         if "study" in file.attrs:
-            raise ResultError(f"{path}: the table of a study, not a run; its runs lie in the folder study beside it")
+            raise ResultError(f"{path}: the table of a study, not a run; what it was made from lies in the folder study beside it")
         yield file

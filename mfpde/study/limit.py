@@ -22,10 +22,10 @@ from mfpde.study.quantities import ROWS, Row, known_quantities, loss_terms, usua
 from mfpde.study.rates import STATISTICS, Rate, fitted_rate, intervals
 from mfpde.study.sensitivity import Sensitivity
 
-_TOGETHER = 2048
-"""Systems of up to so many atoms are marched together, as many as make _ATOMS."""
-_ATOMS = 1 << 15
+_SMALL, _TOGETHER = 2048, 16
+"""Systems of so many atoms are marched together, so many at a time, whatever the number of runs."""
 _ROUND_OFF = 1e-11
+_LESSENS = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Piece:
 def pieces(counts: Sequence[int], runs: int, alone: bool = False) -> Iterator[Piece]:
     """The work of a study, small systems first; ``alone``: every run by itself."""
     for number in sorted(range(len(counts)), key=lambda k: counts[k]):
-        many = max(1, _ATOMS // counts[number]) if counts[number] <= _TOGETHER and not alone else 1
+        many = _TOGETHER if counts[number] <= _SMALL and not alone else 1
         for first in range(0, runs, many):
             yield Piece(number, first, min(first + many, runs))
 
@@ -140,8 +140,17 @@ class ParticleLimit:
         return int(np.sum(self.done.all(axis=0)))
 
     def controlled(self, time: int) -> bool:
-        """Whether the mean loss gap at one of the times is freed from its fluctuation."""
-        return bool(np.isfinite(self.control[:, self.done.all(axis=0), time]).all())
+        """Whether the mean loss gap at one of the times is freed from fluctuations by a control variate that lessens them."""
+        reduction = self.reduction(time)
+        return bool(np.isfinite(reduction).all()) and float(np.median(reduction)) > _LESSENS
+
+    def reduction(self, time: int) -> FloatArray:
+        """By how much the control variate lessens the spread of the loss gap, (counts,); nan where there is none."""
+        kept = self.done.all(axis=0)
+        if "loss" not in self.values or np.sum(kept) < 2 or not np.isfinite(self.control[:, kept, time]).all():
+            return np.full(len(self.counts), math.nan)
+        gaps, control = self.values["loss"][:, kept, time], self.control[:, kept, time]
+        return np.asarray(np.std(gaps, axis=1) / np.maximum(np.std(gaps - control, axis=1), 1e-300))
 
     def samples(self, quantity: str, statistic: str, time: int) -> FloatArray:
         """The runs of which a statistic is taken, (counts, runs)."""
@@ -150,7 +159,8 @@ class ParticleLimit:
         return values - self.control[:, kept, time] if statistic == "bias" and self.controlled(time) else values
 
     def rate(self, quantity: str, statistic: str, time: int = -1) -> Rate:
-        """The rate of one quantity at one of the times; nan where fewer than two runs are left."""
+        """The rate in N of a statistic ("mean", "absolute": of the absolute values, "rms", "spread": the standard deviation, "bias": the
+        absolute value of the mean) of one quantity at the time with this number; nan where fewer than two runs are left."""
         if self.runs < 2:
             return Rate(math.nan, math.nan, math.nan)
         return fitted_rate(self.counts, self.samples(quantity, statistic, time), statistic)

@@ -84,13 +84,19 @@ def plan_limit(case: CaseFile, table: schema.ParticleLimitTable, problem: Proble
     stochastic = noisy or solver.batch is not None
     if table.quantile and stochastic:
         raise CaseError(("study", "quantile"), "one run from quantiles has no error bars where there is noise; leave it out")
-    own = {"seed", "start"} & solver.model_fields_set
-    notes = [f"the count of {case.labels[number]} is not used: the study gives the counts"] if solver.count is not None else []
-    notes += [f"its own {name} is not used either: the runs draw at random from the study's seed" for name in sorted(own)]
+    own = sorted({"seed", "start"} & solver.model_fields_set)
+    notes = [f"its own {' and '.join(own)} count for nothing here: the runs draw at random from the study's seed"] if own else []
+    other = _reference(case, table, number)
+    if case.table.solver[other].kind == "particles":
+        notes.append("the reference is particles, whose own fluctuations are in every row: it should have some hundred times the atoms")
+    if len(problem.domain.moving) > 1 and {"w2", "w1"} & set(quantities):
+        notes.append(
+            "w2 and w1 in several dimensions are exact transport, seconds for each run; sliced is quicker, and falls like N^(-1/2)"
+        )
     quantile = not stochastic if table.quantile is None else table.quantile
     usual = tuple(dict.fromkeys((problem.save_at[0], problem.save_at[-1])))
     times = chosen_times(table.times, problem, usual)
-    return LimitPlan(case, table, number, _reference(case, table), times, quantities, quantile, notes)
+    return LimitPlan(case, table, number, other, times, quantities, quantile, notes)
 
 
 def chosen_times(wanted: list[float] | None, problem: Problem, usual: tuple[float, ...]) -> tuple[float, ...]:
@@ -117,20 +123,25 @@ def _particles(case: CaseFile, table: schema.ParticleLimitTable) -> int:
             raise CaseError(("study",), 'a particle limit needs a solver of kind "particles", and there is none in this case')
         return found[0]
     if table.solver not in case.labels or case.labels.index(table.solver) not in found:
-        raise CaseError(("study", "solver"), f"got {shown(table.solver)}; accepted: {names}{nearest(table.solver, case.labels)}")
+        raise CaseError(
+            ("study", "solver"), f"got {shown(table.solver)}; accepted: {names}{nearest(table.solver, [case.labels[k] for k in found])}"
+        )
     return case.labels.index(table.solver)
 
 
-def _reference(case: CaseFile, table: schema.ParticleLimitTable) -> int:
+def _reference(case: CaseFile, table: schema.ParticleLimitTable, number: int) -> int:
     """The solver that stands for the PDE."""
     kinds = ("characteristics", "finite_volume")
     found = [k for kind in kinds for k, solver in enumerate(case.table.solver) if solver.kind == kind]
-    names = ", ".join(case.labels[k] for k in found) or "none in this case"
     if table.reference is None:
         if not found:
-            raise CaseError(("study",), "a particle limit needs a reference: a solver of kind characteristics or finite_volume")
+            words = "a solver of kind characteristics or finite_volume, or other particles, many more of them, named as `reference`"
+            raise CaseError(("study",), f"a particle limit needs a reference: {words}")
         return found[0]
-    if table.reference not in case.labels or case.labels.index(table.reference) not in found:
-        message = f"got {shown(table.reference)}; accepted: {names}{nearest(table.reference, case.labels)}"
+    found += [k for k, solver in enumerate(case.table.solver) if solver.kind == "particles" and k != number]
+    labels = [case.labels[k] for k in found]
+    if table.reference not in labels:
+        accepted = f"accepted: {', '.join(labels)}" if labels else "there is no other solver that it could be"
+        message = f"got {shown(table.reference)}; {accepted}{nearest(table.reference, labels)}"
         raise CaseError(("study", "reference"), message)
     return case.labels.index(table.reference)

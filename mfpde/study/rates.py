@@ -11,6 +11,8 @@ from mfpde.arrays import FloatArray
 _DRAWS = 2000
 _CONFIDENCE = 0.95
 _FEWEST = 3
+_TOLD = 0.6
+"""Of so many counts at least the bias must differ from 0, or its slope means nothing."""
 
 STATISTICS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "mean": lambda values: np.mean(values, axis=-1),
@@ -50,13 +52,20 @@ def fitted_rate(counts: Sequence[int], samples: FloatArray, statistic: str, seed
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(centred @ np.log(STATISTICS[statistic](samples)))
         slopes = centred @ np.log(_redrawn(samples, statistic, seed, draws))
+    if statistic == "bias" and np.mean(intervals(samples, statistic, seed, draws)[:, 0] > 0.0) < _TOLD:
+        return Rate(value, math.nan, math.nan)  # lost in the fluctuations
     return Rate(value, *_interval(slopes[None], samples.shape[1])[0].tolist())
 
 
 def intervals(samples: FloatArray, statistic: str, seed: int = 0, draws: int = _DRAWS) -> FloatArray:
-    """95 % bootstrap intervals of a statistic of ``samples`` (counts, runs), (counts, 2). Raises ValueError for an unknown statistic."""
+    """95 % bootstrap intervals of a statistic of ``samples`` (counts, runs), (counts, 2); that of a bias begins at 0 where the interval of
+    the mean holds 0. Raises ValueError for an unknown statistic."""
     _check(statistic)
-    return _interval(_redrawn(samples, statistic, seed, draws), samples.shape[1])
+    if statistic != "bias":
+        return _interval(_redrawn(samples, statistic, seed, draws), samples.shape[1])
+    ends = _interval(_redrawn(samples, "mean", seed, draws), samples.shape[1])
+    low = np.where(ends[:, 0] * ends[:, 1] > 0.0, np.min(np.abs(ends), axis=1), 0.0)
+    return np.stack([np.where(np.isnan(ends[:, 0]), np.nan, low), np.max(np.abs(ends), axis=1)], axis=1)
 
 
 def _check(statistic: str) -> None:

@@ -181,9 +181,11 @@ class CharacteristicFlow:
         return StepRecord(state.time, state.dt, state.energy, mass, least, state.dissipation, state.balance, wall)
 
     def _least(self, panels: Panels, touching: BoolArray) -> float:
-        """The least density at the nodes; on two and three axes without the panels that a wall has folded up."""
+        """The least density at the nodes; on two and three axes without the panels that a wall has folded up, and those with so little mass
+        that the flow need not be resolved on them."""
         if self.dimension > 1:
-            panels = panels.taken(np.asarray(~touching.any(axis=1)))
+            light = np.sum(panels.weights, axis=1) < _LIGHTEST
+            panels = panels.taken(np.asarray(~(touching.any(axis=1) | light)))
         if not len(panels.lower):
             return 0.0
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -90,11 +90,12 @@ class MovementState:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """A step that was made: where it led, and E_k − E_{k+1} − W₂²/(2 dt) with the sign turned."""
+    """A step that was made: where it led, its balance, and ∫ρ|∇δE/δρ|² there, which is |X − Y|²/σ² by optimality."""
 
     found: Minimiser
     dt: float
     balance: float
+    dissipation: float
 
 
 class MovementFlow:
@@ -201,7 +202,7 @@ class MovementFlow:
             raise StepFailed(
                 Status.NOT_CONVERGED, f"the step from time {state.time:.6g} does not lower E + W2^2/(2 tau), by {balance:.1e}; use a smaller tau"
             )
-        return _Trial(found, dt, balance)
+        return _Trial(found, dt, balance, self.scheme.square_distance(found.points, target) / sigma**2)
 
     def _after(self, state: MovementState, trial: _Trial, dt: float, time: float, next_dt: float) -> MovementState:
         found = trial.found
@@ -215,7 +216,7 @@ class MovementFlow:
             next_dt=next_dt,
             dt=dt,
             energy=found.energy,
-            dissipation=self.scheme.dissipation(found.points),
+            dissipation=trial.dissipation,
             balance=trial.balance,
             iterations=found.iterations,
             worst=worst,
