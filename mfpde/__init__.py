@@ -16,7 +16,7 @@ _HOMES = {
     "mfpde.energy": ("EnergySum", "Entropy", "Potential", "TwoLayer"),
     "mfpde.problem": ("Problem",),
     "mfpde.run": ("Run", "Status"),
-    "mfpde.solvers": ("Characteristics", "FiniteVolume", "ParticleFlow", "Stationary"),
+    "mfpde.solvers": ("Characteristics", "FiniteVolume", "MinimizingMovement", "ParticleFlow", "Stationary"),
     "mfpde.case": ("load_case",),
     "mfpde.storage": ("read_run", "write_run"),
     "mfpde.study": ("RefinementStudy", "fitted_order", "refinement_study"),

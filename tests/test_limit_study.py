@@ -128,7 +128,7 @@ def test_a_finished_study_is_kept_and_a_changed_one_is_not(done):
     assert "120 of 120 runs are there already" in out
     assert out.split("particle limit of")[1:] == before.split("particle limit of")[1:] or table(out) == table(before)
     _, out, _ = call("study", folder / "case.toml", "--output", folder / "out", "--resume", "--no-figures", "--set", "study.seed=1")
-    assert "are not of this study as it is now; starting anew" in out
+    assert "are not of this study as it is now, or damaged; starting anew" in out
     assert table(out) != table(before)
 
 
@@ -161,6 +161,37 @@ def test_a_killed_study_goes_on_to_the_same_bits(tmp_path):
         assert values.tobytes() == two[name].tobytes(), name
     assert (whole / "study.csv").read_text() == (killed / "study.csv").read_text()
     assert "slope" in out
+
+
+def test_runs_that_were_changed_are_not_taken(tmp_path):
+    case, out = write(tmp_path), tmp_path / "out"
+    few = ("--no-figures", "--set", "study.counts=[16, 64]", "--set", "study.expected={ w2 = -0.5 }")
+    _, first, _ = call("study", case, "--output", out, *few, "--set", "study.runs=16")
+    with h5py.File(out / "study" / "particles-runs.h5", "r+") as file:
+        file["w2"][0, 3, 1] = np.nan
+    _, text, _ = call("study", case, "--output", out, *few, "--set", "study.runs=16", "--resume")
+    assert "or damaged; starting anew" in text
+    assert table(text) == table(first)
+    _, more, _ = call("study", case, "--output", out, *few, "--set", "study.runs=20", "--resume")
+    assert "32 of 40 runs are there already" in more
+    _, whole, _ = call("study", case, "--output", tmp_path / "whole", *few, "--set", "study.runs=20")
+    assert table(more) == table(whole)
+
+
+def test_blobs_and_lone_times_have_a_limit_too(tmp_path):
+    text = CASE.replace("[initial]", '[[energy]]\nkind = "entropy"\ntemperature = 0.05\n\n[initial]')
+    text = text.replace('kind = "characteristics"', 'kind = "finite_volume"').replace("tolerance = 1e-7", 'diffusion = "blob"')
+    text = text.replace("expected = { w2 = -0.5, loss = -0.5, loss_mean = -1.0 }\nallowance = 0.1\n", "").replace("runs = 30", "runs = 6")
+    few = ("--no-figures", "--set", "study.counts=[16, 32]")
+    code, out, err = call("study", write(tmp_path, text), "--output", tmp_path / "blobs", *few)
+    assert (code, err) == (0, "")
+    assert "finite width" not in out
+    code, out, err = call(
+        "study", write(tmp_path), "--output", tmp_path / "start", *few, "--set", "study.times=[0.0]", "--set", "study.runs=10"
+    )
+    assert code in (0, 3)
+    assert "Traceback" not in err
+    assert "at t = 0" in out
 
 
 def test_an_interrupted_study_keeps_what_has_ended(tmp_path):
@@ -221,6 +252,8 @@ def test_noise_is_studied_without_what_it_does_not_have(tmp_path):
         ("runs = 30", 'quantities = ["w1"]', "is none of the rows of this study: w1"),
         ('density = "cos(pi*theta/6)**2 * (abs(theta) < 3)"', "atoms = [[0.0], [1.0]]", "a density"),
         ("allowance = 0.1", "allowance = -1.0", "allowance"),
+        ("runs = 30", "times = [1.0, 1.0000000001]", "two of them are the same saved time"),
+        ('label = "pde"', 'label = "particles-runs"', "is the name of the runs of the study"),
         ('kind = "particle_limit"', 'kind = "limit"', "particle_limit"),
     ],
 )

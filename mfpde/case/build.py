@@ -31,6 +31,7 @@ from mfpde.energy import (
     Potential,
     Power,
     Samples,
+    TwoLayer,
     Uniform,
     two_layer,
 )
@@ -59,6 +60,7 @@ def build_problem(case: CaseFile) -> Problem:
         _check_distance(case.table.compare, domain)
         energy = EnergySum(_terms(case, domain))
         _check_kernels(case.table, energy, domain)
+        _check_batches(case.table, energy)
         return Problem(energy, domain, initial, _times(case.table.time))
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
@@ -66,7 +68,7 @@ def build_problem(case: CaseFile) -> Problem:
 
 def build_solver(case: CaseFile, number: int) -> "Solver":
     """The solver with this index in the case."""
-    from mfpde.solvers import Characteristics, ParticleFlow, Stationary
+    from mfpde.solvers import Characteristics, MinimizingMovement, ParticleFlow, Stationary
 
     table = case.table.solver[number]
     if isinstance(table, schema.FiniteVolumeSolver):
@@ -75,6 +77,9 @@ def build_solver(case: CaseFile, number: int) -> "Solver":
         return Stationary(tuple(table.cells), table.starts, table.seed, table.tolerance, table.select)
     if isinstance(table, schema.CharacteristicsSolver):
         return Characteristics(tuple(table.cells), table.order, table.tolerance, table.resolution)
+    if isinstance(table, schema.MovementSolver):
+        cells = None if table.cells is None else tuple(table.cells)
+        return MinimizingMovement(table.tau, table.method, cells, table.count, table.order, table.tolerance)
     return ParticleFlow(**table.model_dump(exclude={"kind", "label"}))
 
 
@@ -284,6 +289,8 @@ def _check_solvers(table: schema.CaseTable, domain: Domain) -> None:
         elif isinstance(solver, schema.CharacteristicsSolver):
             check_cells(solver.cells, domain, ("solver", number, "cells"))
             _check_characteristics(table, domain, ("solver", number))
+        elif isinstance(solver, schema.MovementSolver):
+            _check_movement(solver, table, domain, ("solver", number))
         else:
             studied = isinstance(table.study, schema.ParticleLimitTable)
             _check_particles(solver, table.initial, domain, noisy, studied, ("solver", number))
@@ -322,6 +329,34 @@ def _check_characteristics(table: schema.CaseTable, domain: Domain, key: Key) ->
         raise CaseError(key, "characteristics carry a density, but the initial measure is atoms; use particles")
 
 
+def _check_movement(solver: schema.MovementSolver, table: schema.CaseTable, domain: Domain, key: Key) -> None:
+    """Raises CaseError where no method of minimising movements, or not the one that was chosen, solves the problem."""
+    if isinstance(domain, Disk):
+        raise CaseError(key, "minimising movements are for boxes, not disks; use finite_volume or particles")
+    if not domain.moving:
+        raise CaseError(key, "minimising movements need an axis along which mass moves, but all axes are frozen")
+    others = [term.kind for term in table.energy if not isinstance(term, schema.TwoLayerTerm | schema.PotentialTerm)]
+    interval = domain.dimension == 1 and not domain.periodic[0] and table.initial.atoms is None
+    quantile = solver.method == "quantile" or (solver.method == "auto" and interval and (solver.cells is not None or bool(others)))
+    if not quantile and others:
+        chosen = (*key, "method") if solver.method != "auto" else key
+        words = f"for networks and potentials alone: {others[0]} terms need an initial density on one axis that is not periodic"
+        raise CaseError(chosen, f"minimising movements of atoms, or on circles or in several dimensions, are {words}; use finite_volume")
+    if quantile and not interval:
+        words = "no density on one axis that is not periodic, for which the quantile method is"
+        raise CaseError((*key, "method"), f'there is {words}; use method = "residual" or finite_volume')
+    if quantile and solver.cells is None:
+        raise CaseError(key, "the key `cells` is missing: the grid on which densities are stored, e.g. cells = [512]")
+    if quantile:
+        check_cells(solver.cells or [], domain, (*key, "cells"))
+    elif solver.cells is not None:
+        raise CaseError((*key, "cells"), "atoms are moved here, which have no cells; leave them out")
+    elif table.initial.atoms is not None and solver.count not in (None, len(table.initial.atoms)):
+        raise CaseError((*key, "count"), f"got {solver.count}; leave it out: the {len(table.initial.atoms)} initial atoms are moved")
+    elif table.initial.atoms is None and solver.count is None:
+        raise CaseError(key, "the key `count` is missing: about how many atoms stand for the initial density")
+
+
 def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, studied: bool, key: Key) -> None:
     count, atoms = solver.count or 0, initial.atoms
     needed = count * domain.dimension * BYTES_OF_AN_ATOM
@@ -340,6 +375,8 @@ def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: 
     noisy = solver.diffusion == "noise" and any(isinstance(term, schema.EntropyTerm) for term in table.energy)
     if "tolerance" in solver.model_fields_set and (noisy or solver.learning_rate is not None):
         raise CaseError((*key, "tolerance"), "is that of adaptive steps, which neither noise nor a learning_rate has; leave it out")
+    if solver.start == "grid" and (len(table.domain) > 3 or isinstance(next(iter(table.domain.values())), schema.DiskTable)):
+        raise CaseError((*key, "start"), 'got "grid", which is for boxes of at most three axes; accepted here: random, quantile')
     if solver.step is not None and not noisy:
         raise CaseError((*key, "step"), "is that of noisy particles, and there is no noise; use learning_rate for gradient descent")
     internal = [term for term in table.energy if isinstance(term, schema.EntropyTerm | schema.PorousMediumTerm)]
@@ -357,11 +394,19 @@ def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: 
                 raise CaseError((*key, "epochs"), "epochs are for inputs that are samples, or so many draws (`count`); leave it out")
 
 
+def _check_batches(table: schema.CaseTable, energy: EnergySum) -> None:
+    """Raises CaseError where an epoch has less than one minibatch."""
+    sizes = [term.size for term in energy.terms.values() if isinstance(term, TwoLayer) and term.size is not None]
+    for number, solver in enumerate(table.solver):
+        if isinstance(solver, schema.ParticleSolver) and solver.epochs and solver.batch is not None and solver.batch > min(sizes):
+            raise CaseError(("solver", number, "batch"), f"got {solver.batch}, but an epoch has {min(sizes)} inputs; accepted: up to that")
+
+
 def _check_kernels(table: schema.CaseTable, energy: EnergySum, domain: Domain) -> None:
     """Raises CaseError where a solver's cells are hopeless for the kernel of an interaction."""
     kernels = [term for term in energy.terms.values() if isinstance(term, Interaction)]
     for number, solver in enumerate(table.solver):
-        if isinstance(solver, schema.ParticleSolver):
+        if isinstance(solver, schema.ParticleSolver) or solver.cells is None:
             continue
         for term in kernels:
             try:

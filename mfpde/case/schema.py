@@ -350,7 +350,9 @@ class ParticleSolver(Table):
     learning_rate: Positive | None = Field(
         None, description="train by gradient descent with this step α: k iterations of N atoms reach the time kα/N"
     )
-    batch: Count | None = Field(None, description="inputs of a minibatch of stochastic gradient descent; with `learning_rate`")
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="inputs of a minibatch of stochastic gradient descent; with `learning_rate`"
+    )
     epochs: bool = Field(False, description="draw minibatches of samples in shuffled epochs, without replacement")
     diffusion: Literal["noise", "blob"] = Field(
         "noise", description="blob: entropy and porous_medium without noise, by the mollified density, an approximation"
@@ -397,7 +399,42 @@ class CharacteristicsSolver(Table):
     )
 
 
-SolverTable = Annotated[FiniteVolumeSolver | ParticleSolver | StationarySolver | CharacteristicsSolver, Field(discriminator="kind")]
+class MovementSolver(Table):
+    """Minimising movements: each step minimises the energy plus W₂² to the step before over 2 tau."""
+
+    kind: Literal["jko"]
+    label: Label | None = None
+    tau: Positive = Field(description="the longest step; steps have equal lengths up to each saved time")
+    method: Literal["auto", "quantile", "residual"] = Field(
+        "auto",
+        description="quantile: a density on an interval, any energy; residual: networks and potentials, atoms in any dimension; auto: "
+        "quantile where there are `cells` or other terms, else residual",
+    )
+    cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] | None = Field(
+        None, min_length=1, max_length=1, description="with quantile: the grid on which densities are stored, as exact cell masses"
+    )
+    count: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        None,
+        description="with quantile: cells of fixed masses, default four for each of `cells`; with residual: about so many atoms for the "
+        "initial density",
+    )
+    order: Annotated[int, Field(ge=1, le=2)] = Field(1, description="of convergence in tau; 2 is the variational BDF2 method")
+    tolerance: Annotated[float, Field(ge=1e-12, le=1e-1)] | None = Field(
+        None, description="largest W2 between a step and its two halves, which are kept; default: steps of fixed length"
+    )
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if self.method == "quantile" and self.cells is None:
+            raise ValueError('method = "quantile" needs `cells`, the grid on which densities are stored, e.g. cells = [512]')
+        if self.method == "residual" and self.cells is not None:
+            raise ValueError('method = "residual" moves atoms, which have no `cells`; leave them out')
+        return self
+
+
+SolverTable = Annotated[
+    FiniteVolumeSolver | ParticleSolver | StationarySolver | CharacteristicsSolver | MovementSolver, Field(discriminator="kind")
+]
 
 
 class Compare(Table):

@@ -7,6 +7,7 @@ killed run leaves the last checkpoint whole and no half-written result under its
 from mfpde.storage.datasets import read_arrays, write_arrays
 from mfpde.storage.files import ResultError
 from mfpde.storage.label import Label
+from mfpde.storage.locks import locked
 from mfpde.storage.parts import CHECKPOINT_SECONDS, PartsRecorder, remove_parts
 from mfpde.storage.results import StoredRun, finished_fingerprint, read_run, write_run
 
@@ -17,6 +18,7 @@ __all__ = [
     "ResultError",
     "StoredRun",
     "finished_fingerprint",
+    "locked",
     "read_arrays",
     "read_run",
     "remove_parts",

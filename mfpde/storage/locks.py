@@ -1,6 +1,8 @@
 """A lock on each result, so that two processes never write the same run."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +27,18 @@ def lock_result(result: Path) -> BinaryIO | None:
         if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
             return handle
         handle.close()
+
+
+@contextmanager
+def locked(result: Path) -> Iterator[None]:
+    """Hold the lock of a result inside. Raises ResultError if it is held."""
+    result.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_result(result)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            unlock_result(lock, result)
 
 
 def unlock_result(lock: BinaryIO, result: Path) -> None:

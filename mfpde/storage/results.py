@@ -267,5 +267,5 @@ def _open_result(path: Path) -> Iterator[h5py.File]:
         if "mfpde_version" not in file.attrs:
             raise ResultError(f"{path}: an HDF5 file, but not a result of mfpde")
         if "study" in file.attrs:
-            raise ResultError(f"{path}: the table of a study, not a run; what it was made from lies in the folder study beside it")
+            raise ResultError(f"{path}: the table of a study, not a run; its runs lie in the folder study beside it")
         yield file

@@ -5,7 +5,7 @@ count, so that its atoms are the first ones of those of larger counts, and rates
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -242,7 +242,18 @@ class LimitTable:
             self.values[name][piece.number, runs] = values
         self.control[piece.number, runs] = found.control
         self.ended[piece.number, runs] = True
-        self.done[piece.number, runs] = [status is Status.DONE for status in found.statuses]
+        finite = np.all([np.isfinite(values).all(axis=1) for values in found.values.values()], axis=0)
+        self.done[piece.number, runs] = finite & [status is Status.DONE for status in found.statuses]
+
+    def take(self, arrays: Mapping[str, FloatArray], counts: Sequence[int]) -> None:
+        """Runs of the same table with maybe another number of them, whole pieces only."""
+        stored, own = arrays["ended"].shape[1], self.ended.shape[1]
+        for k, count in enumerate(counts):
+            shared = min(stored, own)
+            runs = slice(0, shared - shared % _TOGETHER if count <= _SMALL and stored != own else shared)
+            for name, values in (*self.values.items(), ("control", self.control)):
+                values[k, runs] = arrays[name][k, runs]
+            self.ended[k, runs], self.done[k, runs] = arrays["ended"][k, runs] > 0.0, arrays["done"][k, runs] > 0.0
 
     def has(self, piece: Piece) -> bool:
         """Whether a piece is there."""

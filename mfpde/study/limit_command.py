@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mfpde.problem import Problem
 from mfpde.run import Run, Status
 from mfpde.signals import interruption
 from mfpde.solvers import ParticleFlow
-from mfpde.storage import ResultError, read_arrays, read_run, write_arrays
+from mfpde.storage import ResultError, locked, read_arrays, read_run, write_arrays
 from mfpde.study.files import study_origin, write_study_json
 from mfpde.study.limit import LimitTable, Task, pieces
 from mfpde.study.limit_plan import LimitPlan
@@ -46,10 +46,10 @@ def study_limit(plan: LimitPlan, problem: Problem, folder: Path, options: Option
     if status is not Status.DONE:
         return 130 if status is Status.INTERRUPTED else 3
     reference = read_run(runs / f"{plan.reference}.h5").run
-    with interruption() as stopped:
+    with interruption() as stopped, locked(runs / f"{plan.solver}-runs.h5"):
         report = _measured(plan, replace(problem, save_at=plan.times), reference, runs, options, stopped)
     if report is None:
-        warn(f"{plan.solver}: stopped; the runs that have ended are kept, go on with --resume")
+        warn(f"{plan.solver}: stopped; the runs that have ended are kept in {runs}/, go on with --resume")
         return 130
     tell(limit_text(report))
     _write(plan, report, folder)
@@ -76,11 +76,11 @@ def _measured(
     solver = replace(solver, start="random", count=plan.table.counts[0])
     noisy = problem.energy.temperature > 0.0 and solver.diffusion == "noise"
     smooth = not noisy and has_sensitivity(problem)
-    sensitivity = loss_sensitivity(problem, plan.times) if smooth and "loss" in plan.quantities else None
-    if smooth and "loss" in plan.quantities and sensitivity is None:
+    sensitivity = loss_sensitivity(problem, plan.times, stopped) if smooth and "loss" in plan.quantities else None
+    if smooth and "loss" in plan.quantities and sensitivity is None and not stopped:
         tell("  the sensitivity of the loss to the start does not settle, so its mean is not freed from its fluctuations")
     task = Task(problem, reference, solver, plan.quantities, plan.table.seed, sensitivity)
-    alone = _hits_walls(problem) if smooth else False
+    alone = _hits_walls(problem, stopped) if smooth else False
     checkpoint = _Checkpoint(folder / f"{plan.solver}-runs.h5", _mark(plan), plan)
     table = checkpoint.table(options.resume)
     try:
@@ -93,7 +93,9 @@ def _measured(
         return None
     limit = table.limit(plan.table.counts, np.asarray(plan.times), quantile)
     flowing = not noisy and solver.learning_rate is None and solver.diffusion != "blob" and plan.times[-1] > 0.0
-    exact = _exactness(plan, task) if flowing else None
+    exact = _exactness(plan, task, stopped) if flowing else None
+    if stopped:
+        return None
     return LimitReport(
         plan.case.table.title,
         plan.solver,
@@ -116,10 +118,10 @@ def _offset(problem: Problem, reference: Run) -> float:
     return abs(sum(float(reference.energy[name][0]) for name in terms) - start_loss(problem, terms))
 
 
-def _hits_walls(problem: Problem) -> bool:
+def _hits_walls(problem: Problem, stopped: Sequence[int]) -> bool:
     """Whether a few atoms show that mass reaches walls, each time at the cost of some steps, which systems together would all have to
     make."""
-    pilot = ParticleFlow(_PILOT, start="quantile", tolerance=1e-6).solve(problem)
+    pilot = ParticleFlow(_PILOT, start="quantile", tolerance=1e-6).solve(problem, stopped)
     return bool(np.max(pilot.certificate["wall"], initial=0.0) > 0.0)
 
 
@@ -155,16 +157,16 @@ def _from_quantiles(plan: LimitPlan, task: Task, stopped: Sequence[int]) -> dict
     found = []
     for count in plan.table.counts:
         run = replace(task.solver, count=count, start="quantile").solve(task.problem, stopped)
-        found.append(task.compare([run]).values)
         if stopped:
-            break
+            return {}
+        found.append(task.compare([run]).values)
     return {name: np.stack([values[name][0] for values in found]) for name in plan.quantities}
 
 
-def _exactness(plan: LimitPlan, task: Task) -> tuple[int, float]:
+def _exactness(plan: LimitPlan, task: Task, stopped: Sequence[int]) -> tuple[int, float]:
     """The smallest count and by how much its atoms miss the weak form of the PDE."""
     count = plan.table.counts[0]
-    return count, weak_residual(task.problem, replace(task.solver, count=count, seed=plan.table.seed, tolerance=1e-10))
+    return count, weak_residual(task.problem, replace(task.solver, count=count, seed=plan.table.seed, tolerance=1e-10), stopped)
 
 
 def _central_limits(plan: LimitPlan, problem: Problem, sensitivity: Sensitivity | None) -> dict[str, FloatArray]:
@@ -187,7 +189,7 @@ def _mark(plan: LimitPlan) -> str:
     """What runs must share to stand in one table."""
     kept = plan.table.model_dump(exclude={"expected", "allowance", "quantile", "runs"})
     kept |= {"solver": fingerprint(plan.case, plan.number), "reference": fingerprint(plan.case, plan.other)}
-    kept |= {"times": plan.times, "quantities": plan.quantities, "version": __version__, "format": _FORMAT, "runs": plan.table.runs}
+    kept |= {"times": plan.times, "quantities": plan.quantities, "version": __version__, "format": _FORMAT}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -203,21 +205,18 @@ class _Checkpoint:
     def table(self, resume: bool) -> LimitTable:
         """What is there already, if it is of the study as it is now."""
         table = LimitTable.empty(self.plan.table.counts, self.plan.table.runs, self.plan.quantities, len(self.plan.times))
-        if not resume or not self.path.exists():
+        if not resume or not self.path.is_file():
             return table
         try:
             arrays, attributes = read_arrays(self.path)
         except ResultError as error:
             tell(f"  {self.plan.solver}: {error}; starting anew")
             return table
-        shapes = {**table.values, "control": table.control, "ended": table.ended, "done": table.done}
-        if attributes.get("fingerprint") != self.mark or any(
-            name not in arrays or arrays[name].shape != known.shape for name, known in shapes.items()
-        ):
-            tell(f"  {self.plan.solver}: the stored runs are not of this study as it is now; starting anew")
+        if str(attributes.get("fingerprint")) != self.mark or str(attributes.get("digest")) != _digest(arrays):
+            tell(f"  {self.plan.solver}: the stored runs are not of this study as it is now, or damaged; starting anew")
             return table
-        values = {name: arrays[name] for name in table.values}
-        return LimitTable(values, arrays["control"], arrays["ended"] > 0.0, arrays["done"] > 0.0)
+        table.take(arrays, self.plan.table.counts)
+        return table
 
     def keep(self, table: LimitTable, now: bool = False) -> None:
         """Write it, at most once a second."""
@@ -228,8 +227,21 @@ class _Checkpoint:
         arrays["control"] = (axes, table.control)
         arrays |= {name: (axes[:2], getattr(table, name).astype(np.int8)) for name in ("ended", "done")}
         scales = {"count": self.plan.table.counts, "run": np.arange(self.plan.table.runs), "time": np.asarray(self.plan.times)}
-        write_arrays(self.path, scales, arrays, {"fingerprint": self.mark, "study": "particle_limit"})
+        attributes = {
+            "fingerprint": self.mark,
+            "study": "particle_limit",
+            "digest": _digest({k: v for k, (_, v) in arrays.items()} | scales),
+        }
+        write_arrays(self.path, scales, arrays, attributes)
         self.last = time.monotonic()
+
+
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of all numbers, in the order of their names."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(name.encode() + np.ascontiguousarray(arrays[name], dtype=float).tobytes())
+    return found.hexdigest()
 
 
 # Files.

@@ -13,6 +13,7 @@ from mfpde.problem import Problem
 from mfpde.study.quantities import ROWS, known_quantities, usual_quantities
 
 ALLOWANCE = 0.03
+_COPIES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,7 @@ def plan_limit(case: CaseFile, table: schema.ParticleLimitTable, problem: Proble
     most = max(table.counts) * problem.domain.dimension * BYTES_OF_AN_ATOM
     if most > physical_memory():
         raise CaseError(("study", "counts"), f"{max(table.counts)} atoms need about {most >> 30} GB, more than there is")
+    other = _reference(case, table, number)
     known = known_quantities(problem)
     if missing := [name for name in table.quantities or () if name not in known]:
         raise CaseError(("study", "quantities"), f"this problem has no {missing[0]}; accepted: {', '.join(known)}")
@@ -84,9 +86,12 @@ def plan_limit(case: CaseFile, table: schema.ParticleLimitTable, problem: Proble
     stochastic = noisy or solver.batch is not None
     if table.quantile and stochastic:
         raise CaseError(("study", "quantile"), "one run from quantiles has no error bars where there is noise; leave it out")
+    if case.labels[other] == f"{case.labels[number]}-runs":
+        raise CaseError(
+            ("solver", other, "label"), f'"{case.labels[other]}" is the name of the runs of the study; give this solver another'
+        )
     own = sorted({"seed", "start"} & solver.model_fields_set)
     notes = [f"its own {' and '.join(own)} count for nothing here: the runs draw at random from the study's seed"] if own else []
-    other = _reference(case, table, number)
     if case.table.solver[other].kind == "particles":
         notes.append("the reference is particles, whose own fluctuations are in every row: it should have some hundred times the atoms")
     if len(problem.domain.moving) > 1 and {"w2", "w1"} & set(quantities):
@@ -96,6 +101,9 @@ def plan_limit(case: CaseFile, table: schema.ParticleLimitTable, problem: Proble
     quantile = not stochastic if table.quantile is None else table.quantile
     usual = tuple(dict.fromkeys((problem.save_at[0], problem.save_at[-1])))
     times = chosen_times(table.times, problem, usual)
+    needed = 8 * len(table.counts) * table.runs * len(times) * (len(quantities) + 1) * _COPIES
+    if needed > physical_memory():
+        raise CaseError(("study", "runs"), f"{len(table.counts)} counts of {table.runs} runs at {len(times)} times need {needed >> 30} GB")
     return LimitPlan(case, table, number, other, times, quantities, quantile, notes)
 
 
@@ -111,6 +119,8 @@ def chosen_times(wanted: list[float] | None, problem: Problem, usual: tuple[floa
             known = ", ".join(f"{t:g}" for t in problem.save_at[:12]) + ("…" if len(saved) > 12 else "")
             raise CaseError(("study", "times"), f"{time:g} is not a saved time; accepted: {known}")
         chosen.append(problem.save_at[nearby])
+    if len(set(chosen)) < len(chosen):
+        raise CaseError(("study", "times"), f"two of them are the same saved time, got {shown(wanted)}")
     return tuple(chosen)
 
 

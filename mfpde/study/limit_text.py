@@ -108,8 +108,8 @@ def _slopes(report: LimitReport, t: int) -> list[str]:
     for row in limit.rows:
         freed = ""
         if row.statistic == "bias" and limit.controlled(t):
-            least, most = (number(float(x), 2) for x in (np.min(limit.reduction(t)), np.max(limit.reduction(t))))
-            freed = f" (its fluctuations made {least} to {most} times smaller by a control variate)"
+            least, most = np.min(limit.reduction(t)), np.max(limit.reduction(t))
+            freed = f" (its fluctuations made {least:.0f} to {most:.0f} times smaller by a control variate)"
         asked = ""
         if row.key in report.expected:
             rate = report.rate(row, t)

@@ -10,6 +10,7 @@ from mfpde.arrays import FloatArray
 from mfpde.energy import TwoLayer
 from mfpde.measure import Density, DensityFunction, Particles
 from mfpde.problem import Problem
+from mfpde.run import Status
 from mfpde.solvers.particles import ParticleFlow
 
 _PANELS, _NODES = 7, 16
@@ -82,15 +83,18 @@ def start_loss(problem: Problem, terms: Sequence[str]) -> float:
     return sum(problem.energy.terms[name].value(atoms) for name in terms)
 
 
-def weak_residual(problem: Problem, solver: ParticleFlow) -> float:
+def weak_residual(problem: Problem, solver: ParticleFlow, stopped: Sequence[int] | None = None) -> float:
     """By how much the atoms of one noise-free run miss the weak form of the PDE, which they solve exactly for any N:
     the largest |∫φ dρ(t) − ∫φ dρ(0) + ∫_0^t∫∇φ·∇ξ(ρ) dρ ds| over cosines φ that no wall feels, t being the last time.
 
-    ∇ξ is taken by differences of the first variation, so that it is independent of the solver's velocities.
+    ∇ξ is taken by differences of the first variation, so that it is independent of the solver's velocities. Nan where the run does not
+    reach its end; ``stopped`` as in ``march``.
     """
     end = problem.save_at[-1]
     times, shares = _quadrature(end)
-    run = solver.solve(replace(problem, save_at=(0.0, *times.tolist(), end)))
+    run = solver.solve(replace(problem, save_at=(0.0, *times.tolist(), end)), stopped)
+    if run.status is not Status.DONE:
+        return math.nan
     waves = _Waves.of(problem)
     total = np.zeros(len(waves.numbers))
     for measure, share in zip(run.measures[1:-1], shares, strict=True):

@@ -92,20 +92,22 @@ class Sensitivity:
         return self._moments[1]
 
 
-def loss_sensitivity(problem: Problem, times: Sequence[float]) -> Sensitivity | None:
+def loss_sensitivity(problem: Problem, times: Sequence[float], stopped: Sequence[int] | None = None) -> Sensitivity | None:
     """ψ_t by Runge–Kutta steps of fourth order, so many to each step of an adaptive run of a few atoms that more of them change it by no
-    more than a thousandth of its deviation; None where that takes too many. Raises TypeError without ``has_sensitivity``.
+    more than a thousandth of its deviation; None where that takes too many, or where it was ``stopped`` (as in ``march``).
+
+    Raises TypeError without ``has_sensitivity``.
     """
     if not has_sensitivity(problem):
         raise TypeError("the sensitivity needs a density at the start of a box of at most three axes, and quadratic energies")
     assert isinstance(problem.initial, DensityFunction)
     around = _support(problem.initial)
     start = DensityFunction(problem.initial.values, around).gauss_atoms(_NODES[around.dimension])
-    pilot = ParticleFlow(_PILOT, start="quantile", tolerance=1e-6).solve(replace(problem, save_at=tuple(times)))
+    pilot = ParticleFlow(_PILOT, start="quantile", tolerance=1e-6).solve(replace(problem, save_at=tuple(times)), stopped)
     before: Sensitivity | None = None
     for parts in _PARTS:
         clock = _clock(pilot.certificate["time"], parts)
-        if pilot.status is not Status.DONE or len(clock) > _STEPS:
+        if pilot.status is not Status.DONE or len(clock) > _STEPS or stopped:
             return None
         with np.errstate(over="ignore", invalid="ignore"):
             values = _values(problem, start, clock, around, times)

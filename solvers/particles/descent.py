@@ -23,7 +23,8 @@ _RISE = 1e-12
 @dataclass(eq=False)
 class DescentState:
     """Positions (N, d) at ``time`` after ``steps`` steps, ∇ξ there (empty with minibatches, whose gradients are not kept), the last
-    step, the certificate of it (``wall``: the mass at walls), how often the energy has risen, and the generator's state as JSON."""
+    step, the certificate of it (``wall``: the mass at walls), how often the energy has risen and how often atoms went half way through
+    the domain, and the generator's state as JSON."""
 
     time: float
     points: FloatArray
@@ -35,6 +36,7 @@ class DescentState:
     wall: float
     steps: int
     rises: int
+    leaps: int
     generator: str
 
 
@@ -54,7 +56,8 @@ class DescentFlow:
         self.noisy = problem.energy.temperature > 0.0
         self._noise = np.where(problem.domain.frozen, 0.0, np.sqrt(2.0 * problem.energy.temperature))
         self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1,))))
-        self._rises, self._made = 0, 0
+        self._rises, self._leaps, self._made = 0, 0, 0
+        self._far = 0.5 * float(np.min(problem.domain.upper - problem.domain.lower))
         scheme = f"Euler–Maruyama with steps of at most {step:g}, mirrored at walls"
         if not self.noisy:
             scheme = f"gradient descent with steps of at most {step:g}, stopped at walls"
@@ -63,17 +66,23 @@ class DescentFlow:
     @property
     def notes(self) -> tuple[str, ...]:
         """The scheme, and a warning where it did not descend."""
-        if not self._rises:
-            return self._notes
-        found = f"{WARNING}the energy rose in {self._rises} of {self._made} steps: they are too long for a descent; use a smaller"
-        return (*self._notes, f"{found} learning_rate")
+        found = []
+        if self._rises:
+            found.append(
+                f"{WARNING}the energy rose in {self._rises} of {self._made} steps: they are too long for a descent; use shorter ones"
+            )
+        if self._leaps:
+            found.append(
+                f"{WARNING}in {self._leaps} of {self._made} steps atoms went half way through the domain or more; use shorter ones"
+            )
+        return (*self._notes, *found)
 
     def start(self) -> DescentState:
         """The initial atoms."""
         points = self._initial.copy()
         slope, energy = self._slope(points)
         dissipation, wall = self._crowd.measured(points, slope, self._descends)
-        return DescentState(0.0, points, slope, 0.0, energy, dissipation, 0.0, wall, 0, 0, self._generator_state())
+        return DescentState(0.0, points, slope, 0.0, energy, dissipation, 0.0, wall, 0, 0, 0, self._generator_state())
 
     def restore(self, values: dict[str, Any]) -> DescentState:
         """The state with these field values."""
@@ -90,7 +99,7 @@ class DescentFlow:
     def record(self, state: DescentState) -> StepRecord:
         """The certificate. With noise the free energy of atoms is infinite and its dissipation undefined; with minibatches neither is
         evaluated between the saved times."""
-        self._rises, self._made = state.rises, state.steps
+        self._rises, self._leaps, self._made = state.rises, state.leaps, state.steps
         crowd = self._crowd
         return StepRecord(
             state.time, state.dt, state.energy, crowd.mass, crowd.least, state.dissipation, state.balance, state.wall / crowd.mass
@@ -102,6 +111,7 @@ class DescentFlow:
         count = max(int(np.ceil(left / self.step * (1.0 - 1e-12))), 1)
         dt = left / count
         slope = state.slope if self.batches is None else self._batch_slope(state)
+        leapt = bool(np.max(np.abs(slope), initial=0.0) * dt > self._far)
         generator = state.generator
         if self.noisy:
             self._generator.bit_generator.state = json.loads(state.generator)
@@ -117,7 +127,9 @@ class DescentFlow:
         balance = energy - state.energy + 0.5 * dt * (state.dissipation + dissipation) if np.isfinite(energy) else np.nan
         rose = bool(energy - state.energy > _RISE * max(abs(state.energy), 1e-3))
         time, steps = until if count == 1 else state.time + dt, state.steps + 1
-        return DescentState(time, points, slope, dt, energy, dissipation, balance, wall, steps, state.rises + rose, generator)
+        return DescentState(
+            time, points, slope, dt, energy, dissipation, balance, wall, steps, state.rises + rose, state.leaps + leapt, generator
+        )
 
     @property
     def _descends(self) -> bool:
