@@ -7,10 +7,11 @@ from mfpde.problem import Problem
 from mfpde.run import Run
 from mfpde.solvers.characteristics import Characteristics
 from mfpde.solvers.finite_volume import FiniteVolume
+from mfpde.solvers.jko import MinimizingMovement
 from mfpde.solvers.particles import ParticleFlow
 from mfpde.solvers.stationary import Stationary, critical_temperature
 
-__all__ = ["Characteristics", "FiniteVolume", "ParticleFlow", "Solver", "Stationary", "critical_temperature"]
+__all__ = ["Characteristics", "FiniteVolume", "MinimizingMovement", "ParticleFlow", "Solver", "Stationary", "critical_temperature"]
 
 
 class Solver(Protocol):

@@ -280,6 +280,7 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     axis = {"lower", "upper", "periodic", "frozen", "walls", "axes", "radius", "center"}
     network = {"activation", "inputs", "teacher", "parameter", "bias"}
     limit = {"counts", "runs", "quantities", "quantile", "w1", "sliced", "function", "barycentre", "variance", "loss_spread", "loss_mean"}
+    movement = {"tau", "method"}
     training = {"learning_rate", "batch", "epochs", "diffusion", "blob_width", "factors", "distance"}
     inputs, teacher = {"law", "scale", "file", "columns", "standardize"}, {"neurons", "weights", "density", "column"}
     solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux", "table_tolerance", "order"}
@@ -287,7 +288,7 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     densities = {"kernel", "exponent", "coefficient"}
     rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference", "distance", "resolution"}
     assert set(schema["properties"]) == top
-    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training
+    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training | movement
 
 
 def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:
@@ -304,6 +305,7 @@ def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:
         "bias": "TwoLayerTerm",
         "parameter": "TwoLayerTerm",
         "select": "StationarySolver",
+        "method": "MovementSolver",
     }
     known |= {"start": "ParticleSolver", "flux": "FiniteVolumeSolver", "stepper": "FiniteVolumeSolver", "walls": "DiskTable"}
     for key, model in known.items():

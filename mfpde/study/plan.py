@@ -120,7 +120,7 @@ def _plan_refinement(case: CaseFile, table: schema.RefinementTable, problem: Pro
 
 def _solver(case: CaseFile, table: schema.RefinementTable) -> int:
     """The solver to refine."""
-    on_grids = [k for k, solver in enumerate(case.table.solver) if "cells" in type(solver).model_fields]
+    on_grids = [k for k, solver in enumerate(case.table.solver) if getattr(solver, "cells", None) is not None]
     names = ", ".join(case.labels[k] for k in on_grids) or "none in this case"
     if table.solver is None:
         volumes = [k for k in on_grids if case.table.solver[k].kind == "finite_volume"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.measure import Measure
-from mfpde.run import WARNING, Status, StepFailed, StepRecord
+from mfpde.run import Status, StepFailed, StepRecord
 from mfpde.solvers.jko.second_order import bdf2
 
 _SAFETY, _SMALLEST, _LARGEST = 0.9, 0.2, 2.0
@@ -114,7 +114,8 @@ class MovementFlow:
     @property
     def notes(self) -> tuple[str, ...]:
         """The choices, and how exactly the steps were minimised."""
-        found = f"largest optimality residual of a step {self._worst:.0e}, largest duality gap {self._widest:.0e}"
+        found = f"largest optimality residual of a step {self._worst:.0e}"
+        found += f", largest duality gap {self._widest:.0e}" if self._widest > 0.0 else ""
         return (*self._notes, *self.scheme.notes, found)
 
     def start(self) -> MovementState:
@@ -144,9 +145,7 @@ class MovementFlow:
         """The certificate of the step that led here."""
         mass, least, wall = self.scheme.summary(state.points)
         self._worst, self._widest = state.worst, state.widest
-        return StepRecord(
-            state.time, state.dt, state.energy, mass, least, state.dissipation, state.balance, wall, float(state.iterations)
-        )
+        return StepRecord(state.time, state.dt, state.energy, mass, least, state.dissipation, state.balance, wall, float(state.iterations))
 
     def advance(self, state: MovementState, until: float) -> MovementState:
         """One step, or two halves of one that was found accurate enough. Raises StepFailed."""
@@ -200,7 +199,8 @@ class MovementFlow:
         balance = found.energy - state.energy + self.scheme.square_distance(found.points, state.points) / (2.0 * dt)
         if self.order == 1 and balance > _RISE * max(abs(state.energy), abs(found.energy), 1e-3):
             raise StepFailed(
-                Status.NOT_CONVERGED, f"the step from time {state.time:.6g} does not lower E + W2^2/(2 tau), by {balance:.1e}; use a smaller tau"
+                Status.NOT_CONVERGED,
+                f"the step from time {state.time:.6g} does not lower E + W2^2/(2 tau), by {balance:.1e}; use a smaller tau",
             )
         return _Trial(found, dt, balance, self.scheme.square_distance(found.points, target) / sigma**2)
 
@@ -222,11 +222,6 @@ class MovementFlow:
             worst=worst,
             widest=widest,
         )
-
-
-def warned(text: str) -> str:
-    """The note as one that asks for attention."""
-    return f"{WARNING}{text}"
 
 
 def root_mean(weights: FloatArray, squares: FloatArray) -> float:

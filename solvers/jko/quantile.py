@@ -8,14 +8,16 @@ quadratic kernels; what other kernels add between different cells goes through c
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import BoolArray, FloatArray, IntArray
 from mfpde.domain import Grid
 from mfpde.energy.base import Energy, EnergySum
+from mfpde.energy.features import Features
 from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Entropy, Power
 from mfpde.energy.network import TwoLayer
@@ -24,7 +26,16 @@ from mfpde.problem import Problem
 from mfpde.run import Status, StepFailed
 from mfpde.solvers.jko.flow import Minimiser, root_mean
 from mfpde.solvers.jko.levels import Levels
-from mfpde.solvers.kernels.jko_quantile import assemble, internal_values, longest, solve, square_distance
+from mfpde.solvers.kernels.jko_quantile import (
+    assemble,
+    factor,
+    internal_values,
+    longest,
+    pool,
+    square_distance,
+    substitute,
+    substitute_all,
+)
 
 MOST_FEATURES = 512
 _PLACES = 0.5 + 0.5 * np.array([-math.sqrt(0.6), 0.0, math.sqrt(0.6)])
@@ -35,17 +46,16 @@ _MOST_ITERATIONS = 100
 _INWARD = 0.9
 _ARMIJO = 1e-4
 _SHRINK, _MOST_SHRINKS = 0.5, 40
-_VANISHING = 10.0 ** -np.arange(2.0, 12.5, 1.0)
-_LAST_SHARE = 1e-7
-_SPREAD = 0.1
-_DIFFERENCE, _LEAST_DIFFERENCE = 1e-5, 1e-9
-_APART = 0.02
+_DIFFERENCE, _KINK = 1e-5, 1e-4
+_TABLE, _TABLE_TOLERANCE = 4096, 1e-11
+_PULL, _WIDTH_KEPT, _SOLVED = 1e-9, 0.1, 1e-12
 _MOST_DIRECTIONS = 60
 
 
 @dataclass(eq=False)
 class _Objective:
-    """The objective at x (n + 1,) with its gradient, the tridiagonal part of its Hessian, the other part's rows J (r, n + 1) and signs."""
+    """The objective at x (n + 1,) with its gradient, the tridiagonal part of its Hessian, the other part's rows J (r, n + 1) and signs,
+    the cells that are closed, (n,), and the drift's slopes and curvatures at the Gauss nodes, (n, 3)."""
 
     x: FloatArray
     value: float
@@ -54,7 +64,29 @@ class _Objective:
     upper: FloatArray
     rows: FloatArray
     signs: FloatArray
-    extra: float
+    closed: BoolArray
+    slopes: FloatArray
+    curvatures: FloatArray
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether no cell is closed, so that every level moves by itself."""
+        return not self.closed.any()
+
+    @cached_property
+    def _starts(self) -> IntArray:
+        """The first of all levels that move together, (b,)."""
+        return np.concatenate([[0], np.flatnonzero(~self.closed) + 1])
+
+    def joined(self, loads: FloatArray) -> FloatArray:
+        """Sums over the levels that move together, (…, n + 1) to (…, b)."""
+        return loads if self.apart else np.add.reduceat(loads, self._starts, axis=-1)
+
+    def spread(self, step: FloatArray) -> FloatArray:
+        """The same for all levels that move together, (b,) to (n + 1,)."""
+        if self.apart:
+            return step
+        return np.repeat(step, np.diff(np.append(self._starts, len(self.closed) + 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +109,7 @@ class QuantileScheme:
         check(problem)
         assert isinstance(problem.initial, DensityFunction)
         self.grid: Grid = problem.domain.grid(cells)
-        self.energy = problem.energy
+        self.energy = problem.energy.tabulated(problem.domain, _TABLE_TOLERANCE, len(_PLACES) * count)
         self._low, self._high = float(problem.domain.lower[0]), float(problem.domain.upper[0])
         self._length = self._high - self._low
         self.levels = Levels.of(problem.initial, count)
@@ -87,8 +119,7 @@ class QuantileScheme:
         self._node_masses = 0.5 * (np.append(self.masses, 0.0) + np.append(0.0, self.masses))
         self._atom_weights = np.outer(self.masses, _SHARES).ravel()
         self._read_terms()
-        self._pivots = np.empty(len(self.masses) + 1)
-        self._collapsed, self._bent = 0.0, False
+        self._pooled, self._bent = 0.0, False
 
     def _read_terms(self) -> None:
         self._internal = {name: t for name, t in self.energy.terms.items() if isinstance(t, Entropy | Power)}
@@ -97,24 +128,33 @@ class QuantileScheme:
         self._exponents = np.array([t.exponent for t in powers], dtype=float)
         self._coefficients = np.array([t.coefficient for t in powers], dtype=float)
         drift: dict[str, Energy] = {name: t for name, t in self.energy.terms.items() if name not in self._internal}
-        self._drift = EnergySum(drift) if drift else None
+        self._drift = _sum_of(drift)
         kernels = {name: t for name, t in drift.items() if isinstance(t, Interaction)}
-        coupled: dict[str, Energy] = {name: t for name, t in kernels.items() if t.kernel.quadratic is None}
-        self._coupled = EnergySum(coupled) if coupled else None
-        self._networks = [t for t in drift.values() if isinstance(t, TwoLayer)]
+        kinked = {name for name, t in kernels.items() if t.kernel.quadratic is None and not t.kernel.resolved(_KINK * t.kernel.extent)}
+        self._kinked = _sum_of({name: t for name, t in drift.items() if name in kinked})
+        self._smooth = _sum_of({name: t for name, t in drift.items() if name not in kinked})
+        self._coupled = _sum_of({name: t for name, t in kernels.items() if t.kernel.quadratic is None and name not in kinked})
+        self._slope_tables = [self._slope_table(t.features) for t in drift.values() if isinstance(t, TwoLayer)]
         self._strength = sum(float(t.kernel.quadratic.matrix[0, 0]) for t in kernels.values() if t.kernel.quadratic is not None)
         self._repelled = bool(self._internal)
+
+    def _slope_table(self, features: Features) -> FloatArray:
+        """∇Φ at evenly spaced places, (r, _TABLE + 1), the last one twice."""
+        places = self._low + self._length * np.linspace(0.0, 1.0, _TABLE)[:, None]
+        step = _DIFFERENCE * self._length
+        slopes = (features.evaluate(places + step) - features.evaluate(places - step)) / (2.0 * step)
+        return np.concatenate([slopes, slopes[:, -1:]], axis=1)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The levels, and what was met on the way."""
         found = [f"the quantile function at {len(self.masses)} cells of fixed masses, as fine in the tails as where the mass is"]
-        if self._collapsed > 0.0:
-            found.append(
-                f"mass was pressed together: the order of the cells was kept by an entropy of vanishing temperature, {self._collapsed:.0e} at last"
-            )
+        if self._pooled > 0.0:
+            found.append(f"up to {self._pooled:.2g} of the mass has come together in points, which is where its cells were closed")
         if self._bent:
-            found.append("the objective was not convex in some steps, so that a step's minimiser need not be the only one; use a smaller tau")
+            found.append(
+                "the objective was not convex in some steps, so that a step's minimiser need not be the only one; use a smaller tau"
+            )
         return tuple(found)
 
     def start(self) -> tuple[FloatArray, FloatArray]:
@@ -163,49 +203,35 @@ class QuantileScheme:
         return measure.mass, measure.minimum, wall
 
     def minimise(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, dual: FloatArray) -> Minimiser:
-        """Newton's method from the better of two starts; where cells would be turned over, with an entropy that vanishes."""
-        aim = np.ascontiguousarray(target[:, 0])
-        best = self._objective(np.ascontiguousarray(current[:, 0]), aim, sigma)
+        """Newton's method from the better of two starts; internal energies alone are convex, so that the first will do."""
+        aim, here = np.ascontiguousarray(target[:, 0]), np.ascontiguousarray(current[:, 0])
         ahead = np.clip(guess[:, 0], self._low, self._high)
-        if np.min(np.diff(ahead) - 0.1 * np.diff(current[:, 0])) > 0.0:
-            other = self._objective(ahead, aim, sigma)
-            best = other if other.value < best.value else best
-        found, gap = self._newton(best, aim, sigma), 0.0
-        if found is None:
-            found, gap = self._pressed(best, aim, sigma)
+        if not np.min(np.diff(ahead) - _WIDTH_KEPT * np.diff(here)) > 0.0:
+            best = self._objective(here, aim, sigma)
+        elif self._drift is None:
+            best = self._objective(ahead, aim, sigma)
+        else:
+            best = min((self._objective(x, aim, sigma) for x in (here, ahead)), key=lambda at: at.value)
+        found = self._newton(best, aim, sigma)
         points = found.at.x[:, None].copy()
-        return Minimiser(points, dual, self.value(points), found.residual, gap, found.iterations)
+        return Minimiser(points, dual, self.value(points), found.residual, 0.0, found.iterations)
 
-    def _pressed(self, best: _Objective, aim: FloatArray, sigma: float) -> "tuple[_Found, float]":
-        """The minimiser with an entropy whose temperature, which is the duality gap, goes to zero; from cells that are spread out."""
-        scale, total, temperature = self._length**2 / sigma, 0, 0.0
-        spread = self._low + self._length * np.linspace(0.0, 1.0, len(best.x))
-        x, found = best.x + _SPREAD * (spread - best.x), None
-        for share in _VANISHING:
-            try:
-                next_found = self._newton(self._objective(x, aim, sigma, float(share) * scale), aim, sigma, float(share) * scale)
-            except StepFailed:
-                if found is None or share > _LAST_SHARE:
-                    raise
-                break
-            assert next_found is not None
-            found, x, temperature, total = next_found, next_found.at.x, float(share) * scale, total + next_found.iterations
-        assert found is not None
-        self._collapsed = max(self._collapsed, temperature)
-        return _Found(found.at, total, found.residual), temperature
-
-    def _newton(self, at: _Objective, aim: FloatArray, sigma: float, extra: float = 0.0) -> "_Found | None":
-        """Newton's method with a line search; None where cells would be turned over and nothing keeps them in order."""
-        kept, before = self._repelled or extra > 0.0, math.inf
+    def _newton(self, at: _Objective, aim: FloatArray, sigma: float) -> _Found:
+        """Newton's method with a line search. Internal energies keep cells open; without one, cells that would be turned over close, and
+        their levels move together from there on."""
+        before = math.inf
         for iteration in range(1, _MOST_ITERATIONS + 1):
             step = self._direction(at, aim, sigma)
+            if not self._repelled:
+                closed = self._closed(at, step)
+                if not np.array_equal(closed, at.closed):
+                    at, before = self._objective(_joined(at.x, self._node_masses, closed), aim, sigma, closed), math.inf
+                    continue
             drop = max(-float(at.gradient @ step), 0.0)
             error = math.sqrt(drop * sigma) / self._length
             most, wall = self._limits(at.x, step)
-            if most <= 1.0 and not kept:
-                return None
             length = min(1.0, wall, _INWARD * most)
-            new = self._search(at, step, drop, length, wall, aim, sigma, extra)
+            new = self._search(at, step, drop, length, wall, aim, sigma)
             if new is None:
                 if error <= _NEAR:
                     return _Found(at, iteration, math.sqrt(drop / sigma))
@@ -214,12 +240,41 @@ class QuantileScheme:
             residual, stalled = self._residual(at), error > _STALLED * before
             close = error <= _CLOSE or (error <= _NEAR and (stalled or sigma * residual <= _CLOSE * self._length))
             if full and close:
-                return _Found(at, iteration, min(residual, math.sqrt(drop / sigma)))
+                opened = self._opened(at)
+                if opened is None:
+                    return _Found(at, iteration, min(residual, math.sqrt(drop / sigma)))
+                at, error = self._objective(at.x, aim, sigma, opened), math.inf
             before = error
         raise StepFailed(Status.NOT_CONVERGED, _advice(sigma, f"Newton's method did not converge in {_MOST_ITERATIONS} iterations"))
 
+    def _closed(self, at: _Objective, step: FloatArray) -> BoolArray:
+        """The cells (n,) that are closed and those that a full step would turn over or push into a wall, as in isotonic regression."""
+        ahead = at.x + step
+        if float(np.min(np.diff(ahead))) >= 0.0 and ahead[0] >= self._low and ahead[-1] <= self._high:
+            return at.closed
+        pooled = np.clip(pool(ahead, self._node_masses), self._low, self._high)
+        return np.asarray(at.closed | (np.diff(pooled) <= 0.0))
+
+    def _opened(self, at: _Objective) -> "BoolArray | None":
+        """The closed cells without those that the gradient pulls open; None where there are none of these."""
+        if at.apart:
+            return None
+        self._pooled = max(self._pooled, float(np.sum(self.masses[at.closed])))
+        if self._kinked is not None:
+            return None  # the force of a kink on what has come together is any that holds it there
+        starts = np.concatenate([[0], np.flatnonzero(~at.closed) + 1])
+        sums = np.cumsum(at.gradient)
+        lengths = np.diff(np.append(starts, len(sums)))
+        pull = sums - np.repeat(sums[starts] - at.gradient[starts], lengths)
+        for cut, outward in ((slice(0, int(lengths[0])), at.x[0] <= self._low), (slice(int(starts[-1]), None), at.x[-1] >= self._high)):
+            if outward:
+                whole = float(np.sum(at.gradient[cut]))
+                pull[cut] -= max(whole, 0.0) if cut.start == 0 else 0.0
+        opens = at.closed & (pull[:-1] > _PULL * np.sum(np.abs(at.gradient)))
+        return None if not opens.any() else np.asarray(at.closed & ~opens)
+
     def _search(
-        self, at: _Objective, step: FloatArray, drop: float, length: float, wall: float, aim: FloatArray, sigma: float, extra: float
+        self, at: _Objective, step: FloatArray, drop: float, length: float, wall: float, aim: FloatArray, sigma: float
     ) -> _Objective | None:
         """The first point on the way with a sufficient descent; differences that drown in round-off count as such."""
         slack = _FLOOR * (abs(at.value) + self._length**2 / sigma)
@@ -227,7 +282,7 @@ class QuantileScheme:
             x = at.x + length * step
             if length == wall:
                 self._snap(x)
-            new = self._objective(np.clip(x, self._low, self._high), aim, sigma, extra)
+            new = self._objective(np.clip(x, self._low, self._high), aim, sigma, at.closed)
             if new.value <= at.value - _ARMIJO * length * drop + slack:
                 return new
             length *= _SHRINK
@@ -249,57 +304,66 @@ class QuantileScheme:
         return float(longest(x, step)), wall
 
     def _held(self, at: _Objective) -> tuple[bool, bool]:
-        """Whether the first and the last level are pressed against their walls."""
-        return bool(at.x[0] <= self._low and at.gradient[0] > 0.0), bool(at.x[-1] >= self._high and at.gradient[-1] < 0.0)
+        """Whether the first and the last level, with those that move with them, are pressed against their walls."""
+        low, high = at.x[0] <= self._low, at.x[-1] >= self._high
+        return bool(low and at.joined(at.gradient)[0] > 0.0), bool(high and at.joined(at.gradient)[-1] < 0.0)
 
     def _residual(self, at: _Objective) -> float:
-        """The gradient without what walls hold, as a velocity: √Σ g²/m over the levels."""
+        """The gradient without what walls and closed cells hold, as a velocity: √Σ g²/m over the levels."""
         low, high = self._held(at)
-        part = slice(1 if low else 0, len(at.gradient) - (1 if high else 0))
-        return root_mean(1.0 / self._node_masses[part], at.gradient[part] ** 2)
+        gradient, masses = at.joined(at.gradient), at.joined(self._node_masses)
+        part = slice(1 if low else 0, len(gradient) - (1 if high else 0))
+        return root_mean(1.0 / masses[part], gradient[part] ** 2)
 
-    def _objective(self, x: FloatArray, aim: FloatArray, sigma: float, extra: float = 0.0) -> _Objective:
-        """Everything at x; ``extra`` is the temperature of a further entropy. Infinite where cells are turned over."""
+    def _objective(self, x: FloatArray, aim: FloatArray, sigma: float, closed: "BoolArray | None" = None) -> _Objective:
+        """Everything at x, with the levels on both sides of ``closed`` cells (n,) as one. Infinite where cells are turned over."""
+        count = len(self.masses)
+        slopes, curvatures, energy = np.empty((count, 0)), np.empty((count, 0)), 0.0
+        rows, signs = np.empty((0, count + 1)), np.empty(0)
+        ordered = float(np.min(np.diff(x))) > 0.0 or not self._repelled
+        if self._drift is not None and ordered:
+            energy, slopes, curvatures = self._field(self._drift, x)
+            rows, signs = self._coupling(x)
+        closed = np.zeros(count, dtype=bool) if closed is None else closed
+        value, gradient, diagonal, upper = self._assembled(x, aim, sigma, slopes, curvatures)
+        return _Objective(x, value + energy, gradient, diagonal, upper, rows, signs, closed, slopes, curvatures)
+
+    def _assembled(
+        self, x: FloatArray, aim: FloatArray, sigma: float, slopes: FloatArray, curvatures: FloatArray
+    ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
         count = len(self.masses)
         gradient, diagonal, upper = np.zeros(count + 1), np.zeros(count + 1), np.zeros(count)
-        rows, signs = np.empty((0, count + 1)), np.empty(0)
-        value, slopes, curvatures = 0.0, np.empty((count, 0)), np.empty((count, 0))
-        places, shares = _NO_PLACES, _NO_SHARES
-        ordered = not self._repelled and extra == 0.0 or bool(np.min(np.diff(x)) > 0.0)
-        if self._drift is not None and ordered:
-            places, shares = _PLACES, _SHARES
-            value, slopes, curvatures = self._field(self._drift, x)
-            rows, signs = self._coupling(x)
-        temperature = self._temperature + extra
-        powers = self._exponents, self._coefficients
-        value += assemble(
-            x, aim, self.masses, sigma, temperature, *powers, places, shares, slopes, curvatures, gradient, diagonal, upper
-        )
-        return _Objective(x, value, gradient, diagonal, upper, rows, signs, extra)
+        places, shares = (_PLACES, _SHARES) if slopes.shape[1] else (_NO_PLACES, _NO_SHARES)
+        internal = self._temperature, self._exponents, self._coefficients
+        value = assemble(x, aim, self.masses, sigma, *internal, places, shares, slopes, curvatures, gradient, diagonal, upper)
+        return value, gradient, diagonal, upper
 
     def _field(self, drift: EnergySum, x: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """The drift's energy, and the slope and curvature of its first variation at the Gauss nodes, (n, 3) each."""
-        atoms = self.atoms(x)
-        points, step = atoms.points, self._difference(x)
+        """The drift's energy, and the slope and curvature of its first variation at the Gauss nodes, (n, 3) each; kernels with kinks, whose
+        forces jump, give no curvature."""
+        atoms, shape = self.atoms(x), (len(self.masses), len(_PLACES))
+        points, step = atoms.points, _DIFFERENCE * self._length
         ahead, behind = np.minimum(points + step, self._high), np.maximum(points - step, self._low)
-        slope = drift.gradient(atoms, np.concatenate([points, ahead, behind]))[:, 0].reshape(3, -1)
+        slope, curvature = np.zeros(len(points)), np.zeros(len(points))
+        if self._smooth is not None:
+            found = self._smooth.gradient(atoms, np.concatenate([points, ahead, behind]))[:, 0].reshape(3, -1)
+            slope, curvature = found[0], (found[1] - found[2]) / (ahead - behind)[:, 0]
+        if self._kinked is not None:
+            slope = slope + self._kinked.gradient(atoms, points)[:, 0]
         if not np.isfinite(slope).all():
             raise StepFailed(Status.NOT_FINITE, "the gradient of the first variation is not finite")
-        curvature = (slope[1] - slope[2]) / (ahead - behind)[:, 0]
-        if self._coupled is not None:
-            curvature -= (self._own(ahead - points) - self._own(behind - points)) / (ahead - behind)[:, 0]
-        shape = (len(self.masses), len(_PLACES))
-        return drift.value(atoms), np.ascontiguousarray(slope[0].reshape(shape)), np.ascontiguousarray(curvature.reshape(shape))
+        return drift.value(atoms), np.ascontiguousarray(slope.reshape(shape)), np.ascontiguousarray(curvature.reshape(shape))
 
     def _coupling(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Rows J (r, n + 1) and signs (r,) of what networks and quadratic kernels add to the Hessian."""
+        """Rows J (r, n + 1) and signs (r,) of what networks and quadratic kernels add to the Hessian; those of networks by one node a
+        level, which Newton's method does not notice."""
         rows, signs = [], []
-        if self._networks:
-            points, step = self.atoms(x).points, _DIFFERENCE * self._length
-            for term in self._networks:
-                slopes = (term.features.evaluate(points + step) - term.features.evaluate(points - step)) / (2.0 * step)
-                rows.append(self._loads(slopes.reshape(len(slopes), len(self.masses), -1)))
-                signs.append(np.ones(len(slopes)))
+        for table in self._slope_tables:
+            place = np.clip((x - self._low) / self._length, 0.0, 1.0) * (table.shape[1] - 2)
+            cell = place.astype(np.int64)
+            slopes = table[:, cell] + (place - cell) * (table[:, cell + 1] - table[:, cell])
+            rows.append(slopes * self._node_masses)
+            signs.append(np.ones(len(slopes)))
         if self._strength != 0.0:
             rows.append(math.sqrt(abs(self._strength)) * self._node_masses[None])
             signs.append(-np.sign([self._strength]))
@@ -316,69 +380,60 @@ class QuantileScheme:
         return loads
 
     def _direction(self, at: _Objective, aim: FloatArray, sigma: float) -> FloatArray:
-        """Newton's step, or one with a convex model where that is no descent."""
-        free = np.ones(len(at.x))
+        """Newton's step, or one with a convex model where that is no descent; levels beside closed cells move together."""
+        right = -at.joined(at.gradient)
+        free = np.ones(len(right))
         low, high = self._held(at)
         free[0], free[-1] = 0.0 if low else 1.0, 0.0 if high else 1.0
-        step = self._solver(at, free, at.rows, at.signs)
-        if step is not None:
-            found = step(-at.gradient * free)
-            if self._coupled is not None:
-                found = self._conjugate(at, free, step)
-            if float(found @ at.gradient) < 0.0 or not np.any(at.gradient * free):
-                return found
+        right *= free
+        solver = self._solver(at, free, at.rows, at.signs)
+        if solver is not None:
+            found = solver(right) if self._coupled is None else self._conjugate(at, free, right, solver)
+            if float(found @ right) > 0.0 or not right.any():
+                return at.spread(found)
         self._bent = True
+        _, _, diagonal, upper = self._assembled(at.x, aim, sigma, at.slopes, np.maximum(at.curvatures, 0.0))
         positive = at.signs > 0.0
-        bounded = self._convexified(at, aim, sigma)
-        model = self._solver(bounded, free, at.rows[positive], at.signs[positive])
-        assert model is not None
-        return model(-at.gradient * free)
-
-    def _convexified(self, at: _Objective, aim: FloatArray, sigma: float) -> _Objective:
-        """The same without what the drift's potential takes from the Hessian."""
-        count = len(self.masses)
-        gradient, diagonal, upper = np.zeros(count + 1), np.zeros(count + 1), np.zeros(count)
-        curvatures = np.empty((count, 0))
-        places, shares, slopes = _NO_PLACES, _NO_SHARES, np.empty((count, 0))
-        if self._drift is not None:
-            places, shares = _PLACES, _SHARES
-            _, slopes, curvatures = self._field(self._drift, at.x)
-        curvatures = np.maximum(curvatures, 0.0)
-        powers = self._exponents, self._coefficients
-        assemble(
-            at.x, aim, self.masses, sigma, self._temperature + at.extra, *powers, places, shares, slopes, curvatures, gradient, diagonal, upper
-        )
-        return _Objective(at.x, at.value, at.gradient, diagonal, upper, at.rows, at.signs, at.extra)
+        model = replace(at, diagonal=diagonal, upper=upper)
+        solver = self._solver(model, free, at.rows[positive], at.signs[positive])
+        assert solver is not None
+        return at.spread(solver(right))
 
     def _solver(self, at: _Objective, free: FloatArray, rows: FloatArray, signs: FloatArray) -> "Callable[[FloatArray], FloatArray] | None":
         """v ↦ (T + Σ s J Jᵀ)⁻¹ v by Woodbury's formula on the levels that are free; None where T is not positive definite."""
-        diagonal, upper = np.where(free > 0.0, at.diagonal, 1.0), at.upper * free[1:] * free[:-1]
-        held = rows * free
-        right = np.array(held.T, order="C")
-        if not solve(diagonal, upper, self._pivots, right):
+        diagonal = at.joined(at.diagonal)
+        if not at.apart:
+            diagonal = diagonal + 2.0 * at.joined(np.append(np.where(at.closed, at.upper, 0.0), 0.0))
+        diagonal = np.where(free > 0.0, diagonal, 1.0)
+        upper = (at.upper if at.apart else at.upper[~at.closed]) * free[1:] * free[:-1]
+        inverse = np.empty(len(diagonal))
+        if not factor(diagonal, upper, inverse):
             return None
+        held = at.joined(rows) * free
+        right = np.array(held.T, order="C")
+        if len(signs):
+            substitute_all(upper, inverse, right)
         small = np.diag(signs) + held @ right
 
         def apply(v: FloatArray) -> FloatArray:
-            column = v[:, None].copy()
-            solve(diagonal, upper, self._pivots, column)
-            if not len(signs):
-                return column[:, 0]
-            return np.asarray(column[:, 0] - right @ np.linalg.solve(small, held @ column[:, 0]))
+            column = v.copy()
+            substitute(upper, inverse, column)
+            return column - right @ np.linalg.solve(small, held @ column) if len(signs) else column
 
         return apply
 
-    def _conjugate(self, at: _Objective, free: FloatArray, precondition: "Callable[[FloatArray], FloatArray]") -> FloatArray:
+    def _conjugate(
+        self, at: _Objective, free: FloatArray, right: FloatArray, precondition: "Callable[[FloatArray], FloatArray]"
+    ) -> FloatArray:
         """Newton's step with the whole Hessian by preconditioned conjugate gradients, which end where it is not positive."""
-        right = -at.gradient * free
         step, left = np.zeros_like(right), right.copy()
         z = precondition(left)
         direction, size = z.copy(), float(left @ z)
         first = size
         for _ in range(_MOST_DIRECTIONS):
-            if not size > 1e-20 * first:
+            if not size > _SOLVED * first:
                 break
-            image = self._hessian(at, direction) * free
+            image = at.joined(self._hessian(at, at.spread(direction))) * free
             bend = float(direction @ image)
             if not bend > 0.0:
                 return step if np.any(step) else direction
@@ -386,8 +441,6 @@ class QuantileScheme:
             left = left - (size / bend) * image
             z = precondition(left)
             before, size = size, float(left @ z)
-            if size <= 1e-10 * first:
-                break
             direction = z + (size / before) * direction
         return step
 
@@ -403,27 +456,18 @@ class QuantileScheme:
             return image
         atoms = self.atoms(at.x)
         along = (self.atoms(at.x + v).points - atoms.points) / size
-        step = self._difference(at.x)
-        forth, back = (Particles(atoms.points + s * along, self._atom_weights) for s in (step, -step))
-        change = (self._coupled.gradient(forth, atoms.points) - self._coupled.gradient(back, atoms.points))[:, 0]
-        change += self._own(step * along) - self._own(-step * along)
-        return np.asarray(image + self._loads(change.reshape(len(self.masses), -1)) * (size / (2.0 * step)))
-
-    def _own(self, away: FloatArray) -> FloatArray:
-        """What a node itself adds to the force of kernels so far (N, 1) away from it, (N,): nothing that counts, but large at kinks."""
-        assert self._coupled is not None
-        total = np.zeros(len(away))
-        for term in self._coupled.terms.values():
-            if isinstance(term, Interaction):
-                total += term.kernel.slopes(away)[:, 0]
-        return total * self._atom_weights
-
-    def _difference(self, x: FloatArray) -> float:
-        """The step of differences, within which nodes do not pass each other."""
         step = _DIFFERENCE * self._length
-        if self._coupled is None:
-            return step
-        return max(min(step, _APART * float(np.min(np.diff(x)))), _LEAST_DIFFERENCE * self._length)
+        forth, back = (Particles(atoms.points + s * along, self._atom_weights) for s in (step, -step))
+        change = (self._coupled.gradient(forth, atoms.points) - self._coupled.gradient(back, atoms.points)) * (size / (2.0 * step))
+        return np.asarray(image + self._loads(change[:, 0].reshape(len(self.masses), -1)))
+
+
+def _joined(x: FloatArray, masses: FloatArray, closed: BoolArray) -> FloatArray:
+    """x with the levels on both sides of closed cells at their barycentres."""
+    starts = np.concatenate([[0], np.flatnonzero(~closed) + 1])
+    means = np.add.reduceat(masses * x, starts) / np.add.reduceat(masses, starts)
+    means = np.clip(means, x[starts], x[np.append(starts[1:], len(x)) - 1])
+    return np.repeat(means, np.diff(np.append(starts, len(x))))
 
 
 def check(problem: Problem) -> None:
@@ -441,7 +485,13 @@ def check(problem: Problem) -> None:
         if isinstance(term, Interaction) and term.kernel.at_zero is None:
             raise ValueError(f"the kernel of {name} is infinite at 0, where the nodes of a cell do not see each other; use finite_volume")
         if isinstance(term, TwoLayer) and term.features.rank > MOST_FEATURES:
-            raise ValueError(f"{name} has {term.features.rank} features; minimising movements take up to {MOST_FEATURES}: give a `tolerance`")
+            raise ValueError(
+                f"{name} has {term.features.rank} features; minimising movements take up to {MOST_FEATURES}: give a `tolerance`"
+            )
+
+
+def _sum_of(terms: "Mapping[str, Energy]") -> EnergySum | None:
+    return EnergySum(dict(terms)) if terms else None
 
 
 def _advice(sigma: float, what: str) -> str:

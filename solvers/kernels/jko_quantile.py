@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.compile import fused_kernel
+from mfpde.compile import fused_kernel, kernel, vector_kernel
 
 
 @fused_kernel
@@ -36,9 +36,9 @@ def assemble(
     value, behind, stiffness = 0.0, 0.0, 0.0
     for i in range(len(masses)):
         mass, width = masses[i], x[i + 1] - x[i]
-        if not width > 0.0:
+        if width < 0.0 or (width == 0.0 and (temperature > 0.0 or len(exponents) > 0)):
             return math.inf
-        rho, pressure, firm = mass / width, 0.0, 0.0
+        rho, pressure, firm = mass / width if width > 0.0 else 0.0, 0.0, 0.0
         if temperature > 0.0:
             pressure = temperature * rho
             firm = pressure
@@ -49,7 +49,7 @@ def assemble(
             pressure += c * power
             firm += c * m * power
             value += c * power * width / (m - 1.0)
-        firm /= width
+        firm = firm / width if width > 0.0 else 0.0
         a, b, scale = x[i] - target[i], x[i + 1] - target[i + 1], mass / (6.0 * tau)
         value += scale * (a * a + a * b + b * b)
         left, right = pressure + scale * (2.0 * a + b), scale * (a + 2.0 * b) - pressure
@@ -68,37 +68,53 @@ def assemble(
 
 
 @fused_kernel
-def solve(diagonal: FloatArray, upper: FloatArray, pivots: FloatArray, right: FloatArray) -> bool:
-    """Solve the symmetric tridiagonal system for the columns of ``right`` (n + 1, k) in place; False where it is not positive definite."""
-    last, columns = len(upper), right.shape[1]
-    pivots[0] = diagonal[0]
-    if not pivots[0] > 0.0:
+def factor(diagonal: FloatArray, upper: FloatArray, inverse: FloatArray) -> bool:
+    """Fill the inverse pivots (n + 1,) of the symmetric tridiagonal matrix; False where it is not positive definite."""
+    pivot = diagonal[0]
+    if not pivot > 0.0:
         return False
-    for i in range(last):
-        factor = upper[i] / pivots[i]
-        pivots[i + 1] = diagonal[i + 1] - factor * upper[i]
-        if not pivots[i + 1] > 0.0:
+    inverse[0] = 1.0 / pivot
+    for i in range(len(upper)):
+        pivot = diagonal[i + 1] - upper[i] * upper[i] * inverse[i]
+        if not pivot > 0.0:
             return False
-        for j in range(columns):
-            right[i + 1, j] -= factor * right[i, j]
-    for j in range(columns):
-        right[last, j] /= pivots[last]
-    for i in range(last - 1, -1, -1):
-        inverse = 1.0 / pivots[i]
-        for j in range(columns):
-            right[i, j] = (right[i, j] - upper[i] * right[i + 1, j]) * inverse
+        inverse[i + 1] = 1.0 / pivot
     return True
 
 
 @fused_kernel
+def substitute(upper: FloatArray, inverse: FloatArray, column: FloatArray) -> None:
+    """Solve for one right-hand side (n + 1,) in place."""
+    for i in range(len(upper)):
+        column[i + 1] -= upper[i] * inverse[i] * column[i]
+    column[-1] *= inverse[-1]
+    for i in range(len(upper) - 1, -1, -1):
+        column[i] = (column[i] - upper[i] * column[i + 1]) * inverse[i]
+
+
+@fused_kernel
+def substitute_all(upper: FloatArray, inverse: FloatArray, right: FloatArray) -> None:
+    """Solve for the columns of ``right`` (n + 1, k) in place."""
+    last, columns = len(upper), right.shape[1]
+    for i in range(last):
+        share = upper[i] * inverse[i]
+        for j in range(columns):
+            right[i + 1, j] -= share * right[i, j]
+    for j in range(columns):
+        right[last, j] *= inverse[last]
+    for i in range(last - 1, -1, -1):
+        for j in range(columns):
+            right[i, j] = (right[i, j] - upper[i] * right[i + 1, j]) * inverse[i]
+
+
+@vector_kernel
 def longest(x: FloatArray, step: FloatArray) -> float:
-    """The largest multiple of the step along which no cell is turned over; infinite where there is none."""
-    most = math.inf
+    """The largest multiple of the step along which no open cell is turned over; infinite where there is none."""
+    most = 0.0
     for i in range(len(x) - 1):
-        change = step[i + 1] - step[i]
-        if change < 0.0:
-            most = min(most, (x[i] - x[i + 1]) / change)
-    return most
+        width, change = x[i + 1] - x[i], step[i + 1] - step[i]
+        most = max(most, -change / width if width > 0.0 else 0.0)
+    return 1.0 / most if most > 0.0 else math.inf
 
 
 @fused_kernel
@@ -109,6 +125,27 @@ def square_distance(x: FloatArray, y: FloatArray, masses: FloatArray) -> float:
         a, b = x[i] - y[i], x[i + 1] - y[i + 1]
         total += masses[i] * (a * a + a * b + b * b)
     return total / 3.0
+
+
+@kernel
+def pool(x: FloatArray, weights: FloatArray) -> FloatArray:
+    """The nearest values (n,) to x that do not decrease, by pooling adjacent violators."""
+    means, masses, counts, blocks = np.empty(len(x)), np.empty(len(x)), np.empty(len(x), dtype=np.int64), 0
+    for i in range(len(x)):
+        means[blocks], masses[blocks], counts[blocks] = x[i], weights[i], 1
+        blocks += 1
+        while blocks > 1 and means[blocks - 2] >= means[blocks - 1]:
+            total = masses[blocks - 2] + masses[blocks - 1]
+            means[blocks - 2] = (means[blocks - 2] * masses[blocks - 2] + means[blocks - 1] * masses[blocks - 1]) / total
+            masses[blocks - 2] = total
+            counts[blocks - 2] += counts[blocks - 1]
+            blocks -= 1
+    result, place = np.empty(len(x)), 0
+    for b in range(blocks):
+        for _ in range(counts[b]):
+            result[place] = means[b]
+            place += 1
+    return result
 
 
 def internal_values(x: FloatArray, masses: FloatArray, temperature: float, exponent: float, coefficient: float) -> float:

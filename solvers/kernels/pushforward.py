@@ -1,6 +1,6 @@
-"""Densities pulled back by the maps x − τ∇φ(x) of c-concave potentials, and what a dual ascent does with them, row by row.
+"""Densities that come back from dual potentials: (u*)' of a pressure, and pullbacks by maps S = x − τ∇φ.
 
-Rows are shared out to threads and every row has its own sums, so that nothing depends on the number of threads.
+Rows are shared out to threads in fixed blocks and every row has its own sums, so that nothing depends on the number of threads.
 """
 
 import math
@@ -11,89 +11,218 @@ from mfpde.arrays import FloatArray
 from mfpde.compile import kernel, parallel_kernel, prange
 
 POWER, ENTROPY, CONGESTION = range(3)
-"""Kinds of internal energies u: c ρ^m/(m − 1), T ρ log ρ and ε ρ²/2 where ρ ≤ 1."""
+"""Kinds of internal energies u: c ρ^m/(m − 1), c ρ log ρ and c ρ²/2 where ρ ≤ 1."""
 MASS, SLOPE, CONJUGATE = range(3)
 """Columns of the sums of ``fill_density``."""
-SIZE, ASCENT, PUSHED = range(3)
+SIZE, PULLED = range(2)
 """Columns of the sums of ``fill_residual``."""
+_BLOCK = 16
+
+
+@kernel
+def _respond(p: float, kind: int, exponent: float, coefficient: float) -> tuple[float, float, float]:
+    """(u*)'(p), (u*)''(p) and u*(p)."""
+    if kind == ENTROPY:
+        value = math.exp(p / coefficient - 1.0)
+        return value, value / coefficient, value * coefficient
+    if kind == CONGESTION:
+        value = min(max(p / coefficient, 0.0), 1.0)
+        return value, 1.0 / coefficient if 0.0 < value < 1.0 else 0.0, value * (p - 0.5 * coefficient * value)
+    if p == -math.inf or (exponent > 1.0 and p <= 0.0):
+        return 0.0, 0.0, 0.0
+    if exponent < 1.0 and p >= 0.0:
+        return math.inf, math.inf, math.inf
+    base = (exponent - 1.0) / (coefficient * exponent) * p
+    value = base if exponent == 2.0 else base ** (1.0 / (exponent - 1.0))
+    return value, value / ((exponent - 1.0) * p), (exponent - 1.0) / exponent * value * p
 
 
 @parallel_kernel
 def fill_density(
-    phi: FloatArray, potential: FloatArray, shift: float, kind: int, exponent: float, coefficient: float, rho: FloatArray, sums: FloatArray
+    phi: FloatArray,
+    potential: FloatArray,
+    shift: float,
+    kind: int,
+    exponent: float,
+    coefficient: float,
+    rho: FloatArray,
+    slope: FloatArray,
+    sums: FloatArray,
 ) -> None:
-    """ρ = (u*)'(shift − φ − V), with the sums of ρ, (u*)'' and u* over each row, (n1, 3); ρ = 0 where V = ∞."""
+    """ρ = (u*)'(shift − φ − V) and its slope (u*)'', with the sums of both and of u* over each row, (n1, 3); V = ∞ makes them 0."""
     rows, n = phi.shape
-    inner = (exponent - 1.0) / (coefficient * exponent)
-    outer = 1.0 / (exponent - 1.0) if kind == POWER else 0.0
-    share = (exponent - 1.0) / exponent
     for i in prange(rows):
-        mass, slope, conjugate = 0.0, 0.0, 0.0
+        mass, rise, conjugate = 0.0, 0.0, 0.0
         for j in range(n):
-            p = shift - phi[i, j] - potential[i, j]
-            value, rise, star = 0.0, 0.0, 0.0
-            if kind == ENTROPY:
-                value = math.exp(p / coefficient - 1.0)
-                rise = value / coefficient
-                star = value * coefficient
-            elif kind == CONGESTION:
-                if p > 0.0:
-                    value = min(p / coefficient, 1.0)
-                    rise = 1.0 / coefficient if value < 1.0 else 0.0
-                    star = value * (p - 0.5 * coefficient * value)
-            elif exponent < 1.0:
-                if p > -math.inf:
-                    value = math.inf if p >= 0.0 else (inner * p) ** outer
-                    rise = value * outer / p if p < 0.0 else math.inf
-                    star = share * value * p
-            elif p > 0.0:
-                value = inner * p if exponent == 2.0 else (inner * p) ** outer
-                rise = inner if exponent == 2.0 else value * outer / p
-                star = share * value * p
-            rho[i, j] = value
+            value, second, star = _respond(shift - phi[i, j] - potential[i, j], kind, exponent, coefficient)
+            rho[i, j], slope[i, j] = value, second
             mass += value
-            slope += rise
+            rise += second
             conjugate += star
-        sums[i, MASS], sums[i, SLOPE], sums[i, CONJUGATE] = mass, slope, conjugate
+        sums[i, MASS], sums[i, SLOPE], sums[i, CONJUGATE] = mass, rise, conjugate
 
 
 @kernel
-def _sample(mu: FloatArray, a: float, b: float) -> float:
-    """μ at (a, b), counted in cells from the first centre, by bilinear interpolation."""
+def _antidiffusion(one: float, two: float) -> float:
+    """An eighth of a difference, so bounded that taking it from either side leaves more than half of what is there."""
+    most = 0.25 * min(one, two)
+    return float(min(max(0.125 * (two - one), -most), most))
+
+
+@parallel_kernel
+def fill_cumulative(mu: FloatArray, sharp: FloatArray, below: FloatArray, bend: FloatArray) -> None:
+    """What ``fill_residual`` needs of μ: ``sharp`` (n1, n2), μ at the middles of rows, between which it is interpolated linearly, such
+    that the rows keep their averages; ∫sharp along each row up to each face, (n1, n2 + 1); and half of its limited slope in each cell."""
     n1, n2 = mu.shape
-    a = min(max(a, 0.0), n1 - 1.0)
-    b = min(max(b, 0.0), n2 - 1.0)
-    i, j = int(a), int(b)
-    a -= i
-    b -= j
-    i1, j1 = min(i + 1, n1 - 1), min(j + 1, n2 - 1)
-    return (1.0 - a) * ((1.0 - b) * mu[i, j] + b * mu[i, j1]) + a * ((1.0 - b) * mu[i1, j] + b * mu[i1, j1])
+    for i in prange(n1):
+        for j in range(n2):
+            value = mu[i, j]
+            if i > 0:
+                value += _antidiffusion(mu[i - 1, j], mu[i, j])
+            if i < n1 - 1:
+                value -= _antidiffusion(mu[i, j], mu[i + 1, j])
+            sharp[i, j] = value
+        total = 0.0
+        for j in range(n2):
+            here = sharp[i, j]
+            below[i, j] = total
+            total += here
+            up, down = sharp[i, min(j + 1, n2 - 1)] - here, here - sharp[i, max(j - 1, 0)]
+            most = 2.0 * min(abs(up), abs(down)) if up * down > 0.0 else 0.0
+            bend[i, j] = 0.5 * min(max(0.5 * (up + down), -most), most)
+        below[i, n2] = total
+
+
+@kernel
+def _sample(mu: FloatArray, below: FloatArray, bend: FloatArray, b: float, a: float) -> float:
+    """F(b, a) = ∫_0^a μ(b, ·), linear between rows and quadratic in the cells of a row; coordinates in cells from the lower walls."""
+    n1, n2 = mu.shape
+    a = min(max(a, 0.0), float(n2))
+    j = min(int(a), n2 - 1)
+    s = a - j
+    b = min(max(b - 0.5, 0.0), n1 - 1.0)
+    i = int(b)
+    k = min(i + 1, n1 - 1)
+    one = below[i, j] + s * (mu[i, j] + bend[i, j] * (s - 1.0))
+    two = below[k, j] + s * (mu[k, j] + bend[k, j] * (s - 1.0))
+    return float(one + (b - i) * (two - one))
+
+
+@kernel
+def _map_corners(phi: FloatArray, i: int, time_1: float, time_2: float, b: FloatArray, a: FloatArray) -> None:
+    """S at the corners below row i, (n2 + 1,), φ being continued by reflection."""
+    n1, n2 = phi.shape
+    up, down = min(i, n1 - 1), max(i - 1, 0)
+    for j in range(n2 + 1):
+        right, left = min(j, n2 - 1), max(j - 1, 0)
+        one, two, three, four = phi[down, left], phi[down, right], phi[up, left], phi[up, right]
+        b[j] = i - 0.5 * time_1 * (three + four - one - two)
+        a[j] = j - 0.5 * time_2 * (two + four - one - three)
+
+
+@kernel
+def _integrate_row(
+    mu: FloatArray, below: FloatArray, bend: FloatArray, b: FloatArray, a: FloatArray, corner: FloatArray, flux: FloatArray
+) -> None:
+    """F at the images of corners, (n2 + 1,), and Simpson's ∫F db along the edges between them, (n2,)."""
+    for j in range(b.size):
+        corner[j] = _sample(mu, below, bend, b[j], a[j])
+    for j in range(flux.size):
+        width = b[j + 1] - b[j]
+        flux[j] = 0.0
+        if width != 0.0:
+            middle = _sample(mu, below, bend, 0.5 * (b[j] + b[j + 1]), 0.5 * (a[j] + a[j + 1]))
+            flux[j] = width * (corner[j] + 4.0 * middle + corner[j + 1]) / 6.0
 
 
 @parallel_kernel
 def fill_residual(
-    phi: FloatArray, mu: FloatArray, other: FloatArray, time_1: float, time_2: float, residual: FloatArray, sums: FloatArray
+    phi: FloatArray,
+    mu: FloatArray,
+    below: FloatArray,
+    bend: FloatArray,
+    other: FloatArray,
+    time_1: float,
+    time_2: float,
+    residual: FloatArray,
+    sums: FloatArray,
 ) -> None:
-    """other − μ(S) det DS with S = x − τ∇φ, all (n1, n2), and the sums over each row of its size, of nothing yet and of μ(S) det DS.
+    """other − S^*μ with S = x − τ∇φ, all (n1, n2), and the sums over each row of its size and of S^*μ, (n1, 2).
 
-    ``time_k`` = τ/h_k², none along an axis of one cell. φ is continued by reflection beyond walls. [Jacobs–Lee–Léger 2021, §3]
+    S^*μ of a cell is the mass of μ in the cell's image, the polygon between the images of its corners, by Green's theorem
+    ∫μ = ∮F db with ∂F/∂a = μ. Neighbours share their edges, so that mass is conserved. ``time_k`` = τ/h_k²; along an axis of one cell
+    nothing moves.
     """
     n1, n2 = phi.shape
-    cross_time = 0.25 * math.sqrt(time_1 * time_2)
+    for block in prange((n1 + _BLOCK - 1) // _BLOCK):
+        b0, a0, corner0, flux0 = np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2)
+        b1, a1, corner1, flux1 = np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2)
+        first = block * _BLOCK
+        _map_corners(phi, first, time_1, time_2, b0, a0)
+        _integrate_row(mu, below, bend, b0, a0, corner0, flux0)
+        for i in range(first, min(first + _BLOCK, n1)):
+            _map_corners(phi, i + 1, time_1, time_2, b1, a1)
+            _integrate_row(mu, below, bend, b1, a1, corner1, flux1)
+            left, size, pulled = 0.0, 0.0, 0.0
+            for j in range(n2 + 1):
+                middle = _sample(mu, below, bend, 0.5 * (b0[j] + b1[j]), 0.5 * (a0[j] + a1[j]))
+                right = (b1[j] - b0[j]) * (corner0[j] + 4.0 * middle + corner1[j]) / 6.0
+                if j > 0:
+                    value = right - left + flux0[j - 1] - flux1[j - 1]
+                    difference = other[i, j - 1] - value
+                    residual[i, j - 1] = difference
+                    size += abs(difference)
+                    pulled += value
+                left = right
+            sums[i, SIZE], sums[i, PULLED] = size, pulled
+            b0, b1, a0, a1 = b1, b0, a1, a0
+            corner0, corner1, flux0, flux1 = corner1, corner0, flux1, flux0
+
+
+@parallel_kernel
+def fill_stiffness(phi: FloatArray, pulled: FloatArray, time_1: float, time_2: float, one: FloatArray, two: FloatArray) -> None:
+    """The diagonal of τ S^*μ (DS)⁻¹/h² along both axes, (n1, n2) each: how S^*μ answers to a change of φ."""
+    n1, n2 = phi.shape
     for i in prange(n1):
         i0, i1 = max(i - 1, 0), min(i + 1, n1 - 1)
-        size, pushed = 0.0, 0.0
         for j in range(n2):
             j0, j1 = max(j - 1, 0), min(j + 1, n2 - 1)
-            here = phi[i, j]
-            a = i - 0.5 * time_1 * (phi[i1, j] - phi[i0, j])
-            b = j - 0.5 * time_2 * (phi[i, j1] - phi[i, j0])
-            stretch_1 = max(1.0 - time_1 * (phi[i1, j] - 2.0 * here + phi[i0, j]), 0.0)
-            stretch_2 = max(1.0 - time_2 * (phi[i, j1] - 2.0 * here + phi[i, j0]), 0.0)
-            shear = cross_time * (phi[i1, j1] - phi[i1, j0] - phi[i0, j1] + phi[i0, j0])
-            value = _sample(mu, a, b) * max(stretch_1 * stretch_2 - shear * shear, 0.0)
-            difference = other[i, j] - value
-            residual[i, j] = difference
-            size += abs(difference)
-            pushed += value
-        sums[i, SIZE], sums[i, PUSHED] = size, pushed
+            stretch_1 = 1.0 - time_1 * (phi[i1, j] - 2.0 * phi[i, j] + phi[i0, j])
+            stretch_2 = 1.0 - time_2 * (phi[i, j1] - 2.0 * phi[i, j] + phi[i, j0])
+            density = max(pulled[i, j], 0.0)
+            one[i, j] = time_1 * density / max(stretch_1, 0.01)
+            two[i, j] = time_2 * density / max(stretch_2, 0.01)
+
+
+@parallel_kernel
+def apply_stiffness(v: FloatArray, slope: FloatArray, one: FloatArray, two: FloatArray, out: FloatArray, products: FloatArray) -> None:
+    """out = slope · v − ∇·(stiffness ∇v) with no flux at walls, and Σ out · v over each row, (n1,)."""
+    n1, n2 = v.shape
+    for i in prange(n1):
+        i0, i1 = max(i - 1, 0), min(i + 1, n1 - 1)
+        product = 0.0
+        for j in range(n2):
+            j0, j1 = max(j - 1, 0), min(j + 1, n2 - 1)
+            here, a, b = v[i, j], one[i, j], two[i, j]
+            value = slope[i, j] * here
+            value += 0.5 * (a + one[i1, j]) * (here - v[i1, j]) + 0.5 * (a + one[i0, j]) * (here - v[i0, j])
+            value += 0.5 * (b + two[i, j1]) * (here - v[i, j1]) + 0.5 * (b + two[i, j0]) * (here - v[i, j0])
+            out[i, j] = value
+            product += value * here
+        products[i] = product
+
+
+@parallel_kernel
+def fill_products(one: FloatArray, two: FloatArray, products: FloatArray) -> None:
+    """Σ one · two over each row, (n1,)."""
+    for i in prange(one.shape[0]):
+        product = 0.0
+        for j in range(one.shape[1]):
+            product += one[i, j] * two[i, j]
+        products[i] = product
+
+
+def inner(one: FloatArray, two: FloatArray, products: FloatArray) -> float:
+    """Σ one · two, the same for every number of threads; ``products`` (n1,) is scratch."""
+    fill_products(one, two, products)
+    return float(np.sum(products))

@@ -1,0 +1,301 @@
+"""Steps of two-layer networks on atoms in any dimension, by a concave problem in as many unknowns as there are features.
+
+min_ρ E(ρ) + W₂²(ρ, ρ_k)/(2τ) = max_λ ∫M_τ[Φ·λ + V] dρ_k − ⟨λ, b⟩ − ½|λ|² + constant, with the Moreau envelope
+M_τ[ξ](z) = min_y ξ(y) + |y − z|²/(2τ). The dual's gradient is F(λ) = ∫Φ(y_λ) dρ_k − b − λ, y_λ being the proximal points, which become the
+atoms; the duality gap is ½|F|². Newton's matrix is −1 − τ∫∇Φ (1 + τ∇²ξ)⁻¹ ∇Φᵀ. Where τ∇²ξ < −1 the proximal points are not the only
+ones: several starts, and the gap is what a global search of them leaves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from mfpde.arrays import FloatArray
+from mfpde.energy.network import TwoLayer
+from mfpde.energy.potential import Potential
+from mfpde.measure import DensityFunction, Particles, lattice
+from mfpde.problem import Problem
+from mfpde.run import WARNING, Status, StepFailed
+from mfpde.solvers.jko.flow import Minimiser, root_mean
+from mfpde.solvers.jko.proximal import Field
+from mfpde.solvers.kernels.jko_residual import group
+
+MOST_FEATURES = 2048
+_TABLE_TOLERANCE = {1: 1e-11}
+_OTHER_TABLE_TOLERANCE = 1e-9
+_NODES = {1: 6, 2: 9, 3: 8}
+_NEGLIGIBLE = 1e-14
+_GROUPS = {1: 512, 2: 32, 3: 10}
+_MOST_GROUPS = 4096
+_DIFFERENCE = 1e-5
+_CLOSE, _LOOSE = 1e-12, 1e-9
+_MOST, _MOST_SHRINKS = 60, 12
+_SLOW = 0.05
+_PROBES = {1: 513, 2: 33}
+_MOST_PROBES = 2000
+_BEND = 0.02
+_STARTS = {1: 9, 2: 5}
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class _Dual:
+    """λ (r,) with its proximal points (N, d), their responses (N, d, d), and F (r,)."""
+
+    lam: FloatArray
+    points: FloatArray
+    response: FloatArray
+    rest: FloatArray
+    iterations: int = 0
+
+
+class ResidualScheme:
+    """Newton's method for λ. Raises ValueError for energies with other terms than networks and potentials, and for a missing count."""
+
+    def __init__(self, problem: Problem, count: int | None) -> None:
+        check(problem)
+        self.domain = problem.domain
+        atoms = _first_atoms(problem, count)
+        self.weights, self._initial = atoms.weights, atoms.points
+        tolerance = _TABLE_TOLERANCE.get(self.domain.dimension, _OTHER_TABLE_TOLERANCE)
+        self.energy = problem.energy.tabulated(self.domain, tolerance, len(self.weights))
+        terms = self.energy.terms.values()
+        networks = tuple(t for t in terms if isinstance(t, TwoLayer))
+        self.field = Field(self.domain, networks, tuple(t for t in terms if isinstance(t, Potential)))
+        self._target = self.field.target
+        self._scale = max(float(np.linalg.norm(self._target)), 1e-3)
+        self._lost, self._left = 0, 0.0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The unknowns, the tables, and a word where uniqueness was lost."""
+        found = [f"{len(self.weights)} atoms, {self.field.rank} dual unknowns"]
+        for name, term in self.energy.terms.items():
+            note = getattr(getattr(term, "features", None), "note", None)
+            if note:
+                found.append(f"{name} through {note}")
+        if self._lost:
+            word = f"tau times the Hessian of the first variation was below -1 in {self._lost} steps, where proximal points are not unique"
+            left = "several starts were tried, and no better ones were found"
+            if self._left > _LOOSE:
+                left = f"the steps are stationary, but what several starts leave open of the energy is {self._left:.1e}; use a smaller tau"
+                word = f"{WARNING}{word}"
+            found.append(f"{word}: {left}")
+        return tuple(found)
+
+    def start(self) -> tuple[FloatArray, FloatArray]:
+        """The initial atoms and the residual of the network there."""
+        points = self._initial.copy()
+        return points, self.field.moments(points, self.weights) - self._target
+
+    def square_distance(self, one: FloatArray, other: FloatArray) -> float:
+        """Σ w|x − y|², which is W₂² between atoms and their proximal points."""
+        return float(self.weights @ np.sum((one - other) ** 2, axis=1))
+
+    def value(self, points: FloatArray) -> float:
+        """E."""
+        return float(sum(self.values(points).values()))
+
+    def values(self, points: FloatArray) -> dict[str, float]:
+        """E term by term."""
+        return self.energy.values(self.measure(points))
+
+    def measure(self, points: FloatArray) -> Particles:
+        """The atoms."""
+        inside = self.domain.confine(points) if self.domain.periodic.any() else points.copy()
+        return Particles(inside, self.weights)
+
+    def dissipation(self, points: FloatArray) -> float:
+        """Σ w|∇ξ|² without what walls hold."""
+        slope = self.field.gradient(points, self.field.moments(points, self.weights) - self._target)
+        slid = self.domain.slide(-slope, points, self.domain.touching(points))
+        return float(self.weights @ np.sum(slid**2, axis=1))
+
+    def summary(self, points: FloatArray) -> tuple[float, float, float]:
+        """Mass, least weight, and the share of the mass at walls that are not part of the model."""
+        modelled = np.array([axis.walls_modelled or axis.frozen for axis in self.domain.axes])
+        touching = self.domain.touching(points) & ~np.concatenate([modelled, modelled])
+        mass = float(np.sum(self.weights))
+        return mass, float(np.min(self.weights)), float(self.weights @ touching.any(axis=1)) / mass
+
+    def minimise(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, dual: FloatArray) -> Minimiser:
+        """Newton's method for λ from the points nearby; where they need not be the best, from others as well."""
+        found = self._newton(target, sigma, guess, dual)
+        iterations, gap = found.iterations, 0.5 * float(found.rest @ found.rest)
+        if 1.0 + sigma * self._least_bend(found.lam) < _BEND:
+            found, gap, extra = self._global(found, target, sigma, current)
+            iterations += extra
+            self._lost += 1
+            self._left = max(self._left, gap)
+        points = found.points
+        return Minimiser(points, found.lam, self.value(points), self._optimality(found, target, sigma), gap, iterations)
+
+    def _newton(self, target: FloatArray, sigma: float, start: FloatArray, lam: FloatArray) -> _Dual:
+        """λ with F(λ) = 0, the proximal points being followed from ``start``. Raises StepFailed."""
+        at = self._at(target, sigma, start, lam)
+        solver, fresh = self._solver(at, sigma), True
+        for iteration in range(1, _MOST + 1):
+            size = float(np.linalg.norm(at.rest))
+            if size <= _CLOSE * self._scale:
+                return _Dual(at.lam, at.points, at.response, at.rest, iteration)
+            step, share, new = solver(at.rest), 1.0, at
+            for _ in range(_MOST_SHRINKS):
+                new = self._at(target, sigma, at.points, at.lam + share * step)
+                if float(np.linalg.norm(new.rest)) <= (1.0 - 1e-4 * share) * size:
+                    break
+                share *= 0.5
+            reached = float(np.linalg.norm(new.rest))
+            if reached >= size:
+                if size <= _LOOSE * self._scale:
+                    return _Dual(at.lam, at.points, at.response, at.rest, iteration)
+                if fresh:
+                    raise StepFailed(Status.NOT_CONVERGED, _advice(sigma, f"the dual problem is left with a gap of {0.5 * size**2:.1e}"))
+                new, reached = at, size
+            fresh = reached > _SLOW * size
+            at = new
+            if fresh:
+                solver = self._solver(at, sigma)
+        raise StepFailed(Status.NOT_CONVERGED, _advice(sigma, f"the dual problem did not converge in {_MOST} iterations"))
+
+    def _at(self, target: FloatArray, sigma: float, start: FloatArray, lam: FloatArray) -> _Dual:
+        points, response = self.field.proximal(target, start, lam, sigma)
+        rest = self.field.moments(points, self.weights) - self._target - lam
+        if not np.isfinite(rest).all():
+            raise StepFailed(Status.NOT_FINITE, "the residual of the network is not finite")
+        return _Dual(lam, points, response, rest)
+
+    def _solver(self, at: _Dual, sigma: float) -> "Callable[[FloatArray], FloatArray]":
+        """v ↦ (1 + σ∫∇Φ R ∇Φᵀ)⁻¹ v, by atoms grouped in cells, which costs Newton's method a little of its speed."""
+        rank = len(at.lam)
+        if not rank:
+            return lambda v: v
+        points, matrices = self._grouped(at)
+        slopes = self._slopes(points)
+        mixed = np.einsum("rgi,gij->rgj", slopes, matrices)
+        matrix = np.eye(rank) + sigma * mixed.reshape(rank, -1) @ slopes.reshape(rank, -1).T
+        inverse = np.linalg.inv(0.5 * (matrix + matrix.T))
+        return lambda v: np.asarray(inverse @ v)
+
+    def _grouped(self, at: _Dual) -> tuple[FloatArray, FloatArray]:
+        """Places (G, d) and weights times responses (G, d, d) that stand for the atoms."""
+        count, dimension = at.points.shape
+        if count <= _MOST_GROUPS // 4:
+            return at.points, self.weights[:, None, None] * at.response
+        if dimension not in _GROUPS:
+            every = -(-count // _MOST_GROUPS)
+            kept = self.weights[::every]
+            return at.points[::every], (kept / np.sum(kept) * np.sum(self.weights))[:, None, None] * at.response[::every]
+        side = _GROUPS[dimension]
+        low, high = np.min(at.points, axis=0), np.max(at.points, axis=0)
+        places = np.clip((at.points - low) / np.maximum(high - low, 1e-300) * side, 0, side - 1).astype(np.int64)
+        cells = np.ravel_multi_index(tuple(places.T), (side,) * dimension).astype(np.int64)
+        points, matrices = group(np.ascontiguousarray(at.points), self.weights, at.response, cells, side**dimension)
+        held = np.any(matrices != 0.0, axis=(1, 2))
+        return points[held], matrices[held]
+
+    def _slopes(self, points: FloatArray) -> FloatArray:
+        """∇Φ at points (G, d) by differences, (r, G, d); 0 along frozen axes."""
+        slopes = np.zeros((self.field.rank, *points.shape))
+        for k in self.domain.moving:
+            step = np.zeros(points.shape[1])
+            step[k] = _DIFFERENCE * self.domain.axes[k].length
+            slopes[:, :, k] = (self.field.features(points + step) - self.field.features(points - step)) / (2.0 * step[k])
+        return slopes
+
+    def _optimality(self, at: _Dual, target: FloatArray, sigma: float) -> float:
+        """The residual (y − z)/σ + ∇ξ of the atoms with the network that they are, without what walls hold, in L²(ρ)."""
+        slope = (at.points - target) / sigma + self.field.gradient(at.points, at.rest + at.lam)
+        slope = self.domain.slide(-slope, at.points, self.domain.touching(at.points))
+        return root_mean(self.weights, np.sum(slope**2, axis=1))
+
+    def _least_bend(self, lam: FloatArray) -> float:
+        """The least eigenvalue of ∇²ξ_λ at probes that fill the box."""
+        dimension = self.domain.dimension
+        if dimension in _PROBES:
+            sides = [np.linspace(0.0, 1.0, _PROBES[dimension])] * dimension
+            unit = np.stack([side.ravel() for side in np.meshgrid(*sides, indexing="ij")], axis=1)
+        else:
+            unit = lattice(_MOST_PROBES, dimension)
+        return float(np.min(np.linalg.eigvalsh(self.field.hessian(self.domain.spread(unit), lam))[:, 0]))
+
+    def _primal(self, points: FloatArray, target: FloatArray, sigma: float) -> float:
+        return self.value(points) + self.square_distance(points, target) / (2.0 * sigma)
+
+    def _global(self, local: _Dual, target: FloatArray, sigma: float, current: FloatArray) -> tuple[_Dual, float, int]:
+        """The best of the stationary points found from the best proximal points of several starts, with the duality gap that is left."""
+        constant = float(sum(term.constant for term in self.field.networks))
+        best, primal, extra, dual, start = local, self._primal(local.points, target, sigma), 0, -np.inf, local
+        for _ in range(_ROUNDS):
+            points, envelope = self._search(start, target, sigma, current)
+            dual = max(
+                dual, float(self.weights @ envelope) - float(start.lam @ self._target) - 0.5 * float(start.lam @ start.lam) + constant
+            )
+            if primal - dual <= _CLOSE * max(abs(primal), 1e-3) or np.array_equal(points, start.points):
+                break
+            try:
+                start = self._newton(target, sigma, points, start.lam)
+            except StepFailed:
+                break
+            extra += start.iterations
+            value = self._primal(start.points, target, sigma)
+            if value < primal:
+                best, primal = start, value
+        return best, max(primal - dual, 0.0), extra
+
+    def _search(self, at: _Dual, target: FloatArray, sigma: float, current: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The best proximal points (N, d) from several starts, and the Moreau envelope there, (N,)."""
+        reach = sigma * float(np.max(np.abs(self.field.gradient(at.points, at.lam)), initial=0.0))
+        reach = max(reach, float(np.max(np.abs(at.points - target))))
+        points = at.points
+        envelope = self.field.values(points, at.lam) + np.sum((points - target) ** 2, axis=1) / (2.0 * sigma)
+        for shift in self._shifts():
+            tried, _ = self.field.proximal(target, target + reach * shift, at.lam, sigma)
+            value = self.field.values(tried, at.lam) + np.sum((tried - target) ** 2, axis=1) / (2.0 * sigma)
+            better = value < envelope - 1e-13 * (1.0 + np.abs(envelope))
+            points, envelope = np.where(better[:, None], tried, points), np.where(better, value, envelope)
+        return points, envelope
+
+    def _shifts(self) -> list[FloatArray]:
+        """Where starts lie around a target, in [−1.5, 1.5]^d."""
+        dimension = self.domain.dimension
+        if dimension in _STARTS:
+            return [1.5 * np.array(s) for s in product(np.linspace(-1.0, 1.0, _STARTS[dimension]), repeat=dimension)]
+        return [np.zeros(dimension), *np.eye(dimension), *-np.eye(dimension)]
+
+
+def check(problem: Problem) -> None:
+    """Raises ValueError for problems whose steps are no such dual problem."""
+    if problem.domain.box is not problem.domain:
+        raise ValueError('method = "residual" is for boxes, not disks; give the square around it')
+    if not problem.domain.moving:
+        raise ValueError("minimising movements need an axis along which mass moves, but all axes are frozen")
+    for name, term in problem.energy.terms.items():
+        if not isinstance(term, TwoLayer | Potential):
+            raise ValueError(f'method = "residual" is for two_layer networks and potentials, which {name} is not; see method = "quantile"')
+        if isinstance(term, TwoLayer) and term.features.rank > MOST_FEATURES:
+            raise ValueError(
+                f"{name} has {term.features.rank} features; minimising movements take up to {MOST_FEATURES}: give a `tolerance`"
+            )
+
+
+def _first_atoms(problem: Problem, count: int | None) -> Particles:
+    """Initial atoms as they are; of a density about ``count`` Gauss nodes, in more than three dimensions the images of a lattice."""
+    initial, dimension = problem.initial, problem.domain.dimension
+    if not isinstance(initial, DensityFunction):
+        if count not in (None, len(initial.weights)):
+            raise ValueError(f"count must be left out or {len(initial.weights)}, the number of initial atoms")
+        return initial
+    if count is None:
+        raise ValueError('method = "residual" needs `count`, the number of atoms that stand for the initial density')
+    if dimension not in _NODES:
+        return initial.quantiles(count)
+    atoms = initial.gauss_atoms(max(1, round((count / _NODES[dimension]) ** (1.0 / dimension))))
+    kept = atoms.weights > _NEGLIGIBLE * float(np.max(atoms.weights))
+    weights = atoms.weights[kept]
+    return Particles(np.ascontiguousarray(atoms.points[kept]), weights / np.sum(weights))
+
+
+def _advice(sigma: float, what: str) -> str:
+    return f"{what} (step {sigma:.3g}): use a smaller tau"

@@ -1,0 +1,169 @@
+"""Steps of networks on atoms by the dual problem: closed forms, direct minimisation, walls, frozen and round axes, lost uniqueness."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq, minimize
+
+from mfpde.domain import Axis, Domain
+from mfpde.energy import Circle, Normal, Potential, TwoLayer, two_layer
+from mfpde.energy.base import Energy, EnergySum
+from mfpde.measure import DensityFunction, Particles
+from mfpde.problem import Problem
+from mfpde.run import Status
+from mfpde.solvers import Characteristics, MinimizingMovement
+from mfpde.solvers.jko.residual import ResidualScheme
+from tests.conftest import box, bump, line, network, quadratic
+
+TAU = 0.3
+NEURONS = ((1.5, 0.5), (-0.5, 1.0))
+
+
+@cache
+def small(dimension: int) -> tuple[Domain, TwoLayer]:
+    domain = box(dimension, -2.0, 2.0)
+    return domain, network(domain, neurons=[n[:dimension] for n in NEURONS])
+
+
+def atoms(dimension: int, count: int = 12, seed: int = 0) -> Particles:
+    generator = np.random.default_rng(seed)
+    weights = generator.uniform(0.5, 1.5, count)
+    return Particles(generator.uniform(-2.0, 2.0, (count, dimension)), weights / np.sum(weights))
+
+
+def space(dimension: int) -> Domain:
+    return Domain(tuple(Axis(name, -4.0, 4.0) for name in "vwxyz"[:dimension]))
+
+
+def stepped(terms: dict[str, Energy], domain: Domain, start: Particles, tau: float = TAU) -> np.ndarray:
+    run = MinimizingMovement(tau, "residual").solve(Problem(EnergySum(terms), domain, start, (tau,)))
+    assert run.status is Status.DONE, run.message
+    assert np.max(run.certificate["balance"]) <= 1e-14
+    assert isinstance(run.final, Particles)
+    return run.final.points
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_a_quadratic_potential_contracts(dimension: int) -> None:
+    start = atoms(dimension)
+    np.testing.assert_allclose(stepped({"well": quadratic()}, space(dimension), start), start.points / (1.0 + TAU), rtol=1e-12)
+
+
+def test_a_quadratic_network_is_a_scalar_equation() -> None:
+    """X₁ = X₀/(1 + 6τ(m₁ − 9/4)), m₁ = ∫X₁²."""
+    domain, start = line(), atoms(1)
+    term = two_layer(domain, "quadratic", Normal(), Particles(np.array([[1.5]]), np.array([1.0])))
+    first = float(start.weights @ start.points[:, 0] ** 2)
+    second = brentq(lambda m: m * (1.0 + 6.0 * TAU * (m - 2.25)) ** 2 - first, 1.75, 5.0, xtol=1e-15)
+    found = stepped({"network": term}, domain, start)
+    np.testing.assert_allclose(found, start.points / (1.0 + 6.0 * TAU * (second - 2.25)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.parametrize("well", [False, True])
+def test_the_dual_problem_finds_the_minimiser_of_the_positions(dimension: int, well: bool) -> None:
+    (domain, term), start = small(dimension), atoms(dimension)
+    terms: dict[str, Energy] = {"network": term}
+    terms |= {"well": quadratic(0.3, 1.0)} if well else {}
+    energy, root = EnergySum(terms), np.sqrt(start.weights)[:, None]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        points = flat.reshape(start.points.shape) / root
+        value, slope = energy.value_and_gradient(Particles(points, start.weights))
+        moved = root * (points - start.points)
+        return value + float(np.sum(moved**2)) / (2.0 * TAU), np.ravel(root * slope + moved / TAU)
+
+    options = {"ftol": 0.0, "gtol": 1e-11, "maxiter": 1000}
+    direct = minimize(objective, np.ravel(root * start.points), jac=True, method="L-BFGS-B", options=options)
+    found = stepped(terms, domain, start)
+    np.testing.assert_allclose(found, direct.x.reshape(found.shape) / root, atol=1e-7)
+    value = objective(np.ravel(root * found))
+    assert value[0] <= direct.fun + 1e-14
+    assert np.max(np.abs(value[1])) < 1e-10
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+def test_many_atoms_go_through_tables_to_the_same_places(dimension: int) -> None:
+    domain, term = small(dimension)
+    many = DensityFunction(bump(0.7, 0.3), domain).quantiles(100_000)
+    problem = Problem(EnergySum({"network": term}), domain, many, (TAU,))
+    scheme = ResidualScheme(problem, None)
+    assert scheme.field.compiled
+    points, lam = scheme.start()
+    found = scheme.minimise(points, TAU, points, points, lam)
+    assert found.residual < 1e-11
+    assert found.gap < 1e-20
+    exact = EnergySum({"network": term}).gradient(Particles(found.points, many.weights), found.points)
+    inside = np.abs(found.points) < 2.0
+    assert np.mean(inside) > 0.99
+    np.testing.assert_allclose((found.points + TAU * exact)[inside], points[inside], atol=1e-7)
+
+
+def test_the_table_and_the_plain_loops_give_the_same_proximal_points() -> None:
+    domain, term = small(2)
+    start = DensityFunction(lambda p: np.ones(len(p)), domain).quantiles(100_000)
+    scheme = ResidualScheme(Problem(EnergySum({"network": term}), domain, start, (1.0,)), None)
+    lam = 2.0 * scheme.start()[1]
+    z = start.points[:400] * 1.2
+    table, one = scheme.field._by_table(z, start.points[:400], lam, 0.5)
+    plain, other = scheme.field._by_newton(z, start.points[:400], lam, 0.5)
+    assert (np.abs(table) == 2.0).any(), "some have come to a wall"
+    np.testing.assert_allclose(table, plain, atol=1e-7)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_loss_and_characteristics_agree_in_the_plane() -> None:
+    domain, term = small(2)
+    problem = Problem(EnergySum({"network": term}), domain, DensityFunction(bump(0.4, 0.3), domain), (0.5,))
+    exact = Characteristics((8, 8), tolerance=1e-8, resolution=1e-6).solve(problem).total_energy[-1]
+    errors = [abs(MinimizingMovement(tau, count=600, order=2).solve(problem).total_energy[-1] - exact) / exact for tau in (0.25, 0.125)]
+    print(errors)
+    assert errors[0] < 0.02
+    assert errors[1] < 0.35 * errors[0]
+
+
+def test_atoms_stop_at_walls_and_frozen_axes_do_not_move() -> None:
+    domain = Domain((Axis("x", -2.0, 2.0), Axis("y", -2.0, 2.0, frozen=True)))
+    push = Potential(lambda p: -5.0 * p[:, 0] - p[:, 1], lambda p: np.broadcast_to([-5.0, -1.0], p.shape).astype(float))
+    start = atoms(2)
+    found = stepped({"push": push}, domain, start)
+    np.testing.assert_allclose(found[:, 0], np.minimum(start.points[:, 0] + 5.0 * TAU, 2.0), atol=1e-12)
+    np.testing.assert_array_equal(found[:, 1], start.points[:, 1])
+
+
+def test_angles_go_round_the_circle() -> None:
+    domain = line(-np.pi, np.pi, periodic=True)
+    term = two_layer(domain, "tanh", Circle(), Particles(np.array([[3.0]]), np.array([1.0])), angle=True)
+    start = Particles(np.array([[-2.8], [2.0]]), np.array([0.5, 0.5]))
+    run = MinimizingMovement(1.0, order=2).solve(Problem(EnergySum({"network": term}), domain, start, (200.0,)))
+    assert run.status is Status.DONE, run.message
+    assert isinstance(run.final, Particles)
+    assert domain.contains(run.final.points).all()
+    assert run.total_energy[-1] < 1e-2 * run.certificate["energy"][0]
+
+
+def test_where_uniqueness_is_lost_the_best_of_several_starts_is_kept() -> None:
+    """A double well with τV'' < −1 in the middle: proximal points jump, and each is the global one."""
+    domain, tau = line(), 2.0
+    well = Potential(lambda p: (p[:, 0] ** 2 - 1.0) ** 2 + 0.1 * p[:, 0], lambda p: 4.0 * p * (p**2 - 1.0) + 0.1)
+    start = Particles.equal(np.linspace(-1.5, 1.5, 31)[:, None])
+    found = stepped({"well": well}, domain, start, tau)
+    places = np.linspace(-2.0, 2.0, 400_001)
+    for x, y in zip(start.points[:, 0], found[:, 0], strict=True):
+        values = (places - x) ** 2 / (2.0 * tau) + well.function(places[:, None])
+        assert y == pytest.approx(places[np.argmin(values)], abs=2e-5)
+    run = MinimizingMovement(tau).solve(Problem(EnergySum({"well": well}), domain, start, (tau,)))
+    assert any("not unique" in note for note in run.notes)
+
+
+def test_long_steps_of_a_network_are_certified_or_say_that_they_are_not() -> None:
+    domain = line(-4.5, 4.5)
+    problem = Problem(EnergySum({"network": network(domain)}), domain, atoms(1, 40), (200.0,))
+    run = MinimizingMovement(100.0).solve(problem)
+    assert run.status in (Status.DONE, Status.NOT_CONVERGED)
+    if run.status is Status.DONE:
+        assert np.max(run.certificate["balance"]) <= 1e-12
+        assert any("duality gap" in note for note in run.notes)
+    else:
+        assert "smaller tau" in run.message
