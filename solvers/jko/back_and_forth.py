@@ -54,8 +54,10 @@ Internal = Entropy | Power | Incompressible
 class BackAndForthStep:
     """One minimising movement: the density and the potentials in the grid's shape, and its certificate.
 
-    ``energy`` is E(ρ); ``square_distance`` W₂²(ρ, μ) as ∫|τ∇φ|² dρ; ``residual`` the stopping measure; ``gap`` E + W₂²/(2τ) less the
-    dual value ∫φ dρ + ∫ψ dμ + E, of the order of the grid. ``converged``: the residual is within the tolerance.
+    ``energy`` is E(ρ); ``square_distance`` W₂²(ρ, μ) as ∫|τ∇φ|² dρ; ``residual`` the stopping measure, the larger of those of φ and
+    of ψ, and ``least_residual`` the smaller; ``gap`` E + W₂²/(2τ) less the dual value ∫φ dρ + ∫ψ dμ + E, of the order of the grid.
+    ``converged``: the least residual is within the tolerance. Each of the two says by itself that the potentials are optimal; that of
+    the map which spreads mass out most is limited by the cells that it spreads.
     """
 
     rho: FloatArray
@@ -64,6 +66,7 @@ class BackAndForthStep:
     energy: float
     square_distance: float
     residual: float
+    least_residual: float
     gap: float
     iterations: int
     converged: bool
@@ -140,7 +143,7 @@ class BackAndForth:
         self._mu_parts = (np.zeros(self.shape), np.zeros((n1, n2 + 1)), np.zeros(self.shape))
         self._rho_parts = (np.zeros(self.shape), np.zeros((n1, n2 + 1)), np.zeros(self.shape))
         self._sums, self._pull_sums, self._products = np.zeros((n1, 3)), np.zeros((n1, 2)), np.zeros(n1)
-        self._shift, self._mass, self._residual = 0.0, 0.0, math.inf
+        self._shift, self._mass, self._residual, self._least_residual = 0.0, 0.0, math.inf, math.inf
 
     def _read_potential(self, potential: FloatArray, obstacles: BoolArray | None) -> FloatArray:
         if np.size(potential) != self.grid.size:
@@ -200,13 +203,14 @@ class BackAndForth:
         self._transform(self._phi, self._psi)
         self._transform(self._psi, self._phi)
         iterations = self._ascend()
-        if self._residual > self.tolerance:
-            iterations += self._polish()
+        if self._least_residual > self.tolerance:
+            iterations += self._improve()
         return self._finish(iterations)
 
     def _ascend(self) -> int:
-        """Ascents back and forth until the tolerance is met or residual and dual value stay where they are; φ is the best found."""
-        steps, best, last_progress = [1.0, 1.0], math.inf, 0
+        """Ascents back and forth until the tolerance is met or nothing improves; φ is that of the least residual."""
+        steps, least, lower, last_progress = [1.0, 1.0], math.inf, math.inf, 0
+        self._residual = self._least_residual = math.inf
         self._best[:] = self._phi
         self._transform(self._phi, self._psi)
         value = first = highest = self._dual_value()
@@ -214,15 +218,15 @@ class BackAndForth:
             value, forth = self._half(self._phi, self._psi, 0, steps, value)
             value, back = self._half(self._psi, self._phi, 1, steps, value)
             residual = max(forth, back)
-            if residual < _PROGRESS * best or value - highest > _RISE * (value - first):
+            if residual < _PROGRESS * least or min(forth, back) < _PROGRESS * lower or value - highest > _RISE * (value - first):
                 last_progress = iteration
-            highest = max(highest, value)
-            if residual < best:
-                best = residual
+            done = residual <= self.tolerance
+            if done or min(forth, back) < lower:
                 self._best[:] = self._phi
-            if residual <= self.tolerance or iteration - last_progress >= _PATIENCE or not math.isfinite(residual):
+                self._residual, self._least_residual = residual, min(forth, back)
+            least, lower, highest = min(least, residual), min(lower, forth, back), max(highest, value)
+            if done or iteration - last_progress >= _PATIENCE or not math.isfinite(value):
                 break
-        self._residual = best
         self._phi[:] = self._best
         return iteration
 
@@ -271,6 +275,16 @@ class BackAndForth:
         slope = float(np.sum(self._slope, where=occupied)) / max(int(np.count_nonzero(occupied)), 1)
         return slope, self.tau * max(largest, float(np.max(self._mu)))
 
+    def _improve(self) -> int:
+        """Newton steps, forgotten unless they leave a smaller residual."""
+        residuals, shift = (self._residual, self._least_residual), self._shift
+        iterations = self._polish()
+        if not self._residual < residuals[1]:
+            self._phi[:] = self._best
+            self._shift = shift
+            self._residual, self._least_residual = residuals
+        return iterations
+
     def _polish(self) -> int:
         """Newton steps on φ alone while they lower the residual; returns their number."""
         tapered = self._kind == ENTROPY or (self._kind == POWER and self._exponent < 1.0)
@@ -298,7 +312,7 @@ class BackAndForth:
         with np.errstate(all="ignore"):
             self._fill(_MASS_TOLERANCE)
             found = self._fill_difference(self._phi, 0)
-        self._residual = found if math.isfinite(found) else math.inf
+        self._residual = self._least_residual = found if math.isfinite(found) else math.inf
         return self._residual
 
     # --- parts -----------------------------------------------------------------------------------------------------------------
@@ -371,7 +385,7 @@ class BackAndForth:
         np.maximum(-self._difference, 0.0, out=self._rho)
         self._rho[~np.isfinite(self._potential)] = 0.0
         self._rho *= self._mass / float(np.sum(self._rho))
-        self._residual = float(np.sum(np.abs(self._rho + self._difference))) / self._mass
+        self._residual = self._least_residual = float(np.sum(np.abs(self._rho + self._difference))) / self._mass
         return self._result(1)
 
     def _result(self, iterations: int) -> BackAndForthStep:
@@ -387,7 +401,8 @@ class BackAndForth:
             residual=self._residual,
             gap=0.5 * square / self.tau - dual * self._volume,
             iterations=iterations,
-            converged=self._residual <= self.tolerance,
+            least_residual=self._least_residual,
+            converged=self._least_residual <= self.tolerance,
         )
 
     def _square_distance(self) -> float:
