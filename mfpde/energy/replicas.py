@@ -1,18 +1,21 @@
 """Independent systems of equally many atoms as one: the energies of all of them, which do not see one another."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.domain import Grid
+from mfpde.energy.activation_kernels import NAMES, fill_slopes, fill_values
+from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.base import Energy, EnergySum, GridEnergy
 from mfpde.energy.features import Features, InterpolatedFeatures, SampledFeatures
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.potential import Potential
 from mfpde.measure import Measure, Particles
 
-_PAIRS = 1 << 20
+_PAIRS = 1 << 16
 """Pairs of an atom and a feature that are evaluated at once; systems that have more are taken one by one."""
 
 
@@ -65,11 +68,7 @@ class NetworkReplicas(Replicas):
         result = np.empty((self.count, self.term.features.rank))
         for part in self._parts(size):
             points = measure.points[part.start * size : part.stop * size]
-            if part.stop - part.start == 1:
-                result[part.start] = self.term.features.moments(points, weights[part.start])
-            else:
-                values = self.term.features.evaluate(points)
-                result[part] = np.einsum("rkn,kn->kr", values.reshape(len(values), -1, size), weights[part])
+            result[part] = _moments(self.term.features, points, weights[part])
         return result - self.term.target
 
     def value(self, measure: Measure) -> float:
@@ -100,14 +99,36 @@ class NetworkReplicas(Replicas):
         return [slice(k, min(k + many, self.count)) for k in range(0, self.count, many)]
 
 
+def _moments(features: Features, points: FloatArray, weights: FloatArray) -> FloatArray:
+    """∫Φ dρ of as many systems as ``weights`` (K, size) has rows, whose atoms are ``points`` (K size, d), as (K, r)."""
+    if len(weights) == 1:
+        return features.moments(points, weights[0])[None]
+    if not isinstance(features, InterpolatedFeatures | SampledFeatures):
+        return np.asarray(np.einsum("rkn,kn->kr", features.evaluate(points).reshape(features.rank, *weights.shape), weights))
+    values = features.nodes @ features.parameters.vectors(points).T
+    _activate(features.activation, values, fill_values)
+    found = np.einsum("rkn,kn->kr", values.reshape(len(values), *weights.shape), weights)
+    return np.asarray(found @ features.mixing.T if isinstance(features, InterpolatedFeatures) else found * features.scale)
+
+
 def _gradients(features: Features, at: FloatArray, lam: FloatArray) -> FloatArray:
     """∇(Φ·λ_k) at the atoms of system k, for as many systems as ``lam`` (K, r) has rows."""
     if len(lam) == 1 or not isinstance(features, InterpolatedFeatures | SampledFeatures):
         return np.concatenate([features.gradient(points, row) for points, row in zip(np.split(at, len(lam)), lam, strict=True)])
-    slopes = features.activation.pair(features.nodes @ features.parameters.vectors(at).T)[1]
+    slopes = features.nodes @ features.parameters.vectors(at).T
+    _activate(features.activation, slopes, fill_slopes)
     steered = lam @ features.mixing if isinstance(features, InterpolatedFeatures) else lam * features.scale
-    weighted = slopes.reshape(len(slopes), len(lam), -1) * steered.T[:, :, None]
-    return features.parameters.pull(at, (features.nodes.T @ weighted.reshape(slopes.shape)).T)
+    weighted = slopes.reshape(len(slopes), len(lam), -1)
+    weighted *= steered.T[:, :, None]
+    return features.parameters.pull(at, (features.nodes.T @ slopes).T)
+
+
+def _activate(activation: Activation, z: FloatArray, fill: Callable[[int, FloatArray], None]) -> None:
+    """z becomes σ(z) or σ'(z), by compiled loops for the known activations."""
+    if ACTIVATIONS.get(activation.name) is activation:
+        fill(NAMES.index(activation.name), z.reshape(-1))
+    else:
+        z[...] = activation.value(z.copy()) if fill is fill_values else activation.pair(z.copy())[1]
 
 
 def replicated(energy: EnergySum, count: int) -> EnergySum:
