@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from mfpde.run import WARNING, Status, StepFailed
 from mfpde.signals import interruption
 from mfpde.storage import Label, PartsRecorder, ResultError, StoredRun, finished_fingerprint, read_run, remove_parts
 from mfpde.tables import comparison_table, run_line
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 COMPILING = "compiling loops, once after an installation"
 
@@ -51,16 +55,20 @@ class Outcome:
     messages: list[str] = field(default_factory=list)
 
 
+def progress_bar(name: str, total: float) -> "tqdm[Any]":
+    """A bar on a terminal that goes up to ``total``, nothing in a pipe."""
+    from tqdm import tqdm
+
+    shape = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+    size = shutil.get_terminal_size((80, 24))
+    return tqdm(total=total, desc=name, disable=None, leave=False, bar_format=shape, ncols=size.columns, nrows=size.lines)
+
+
 class Bar:
     """Progress on a terminal, nothing in a pipe."""
 
     def __init__(self, name: str, end: float) -> None:
-        from tqdm import tqdm
-
-        shape = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
-        size = shutil.get_terminal_size((80, 24))
-        self._name = name
-        self._bar = tqdm(total=end, desc=name, disable=None, leave=False, bar_format=shape, ncols=size.columns, nrows=size.lines)
+        self._name, self._bar = name, progress_bar(name, end)
 
     def at(self, time: float, steps: int) -> None:
         """The run is at ``time`` after ``steps`` steps."""

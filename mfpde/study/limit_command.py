@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 
 from mfpde import __version__
 from mfpde.arrays import FloatArray
-from mfpde.batch import Options, check_output, run_solver, write_text
+from mfpde.batch import Options, check_output, progress_bar, run_solver, write_text
 from mfpde.case.build import build_solver, fingerprint, solver_error
 from mfpde.console import tell, warn
 from mfpde.problem import Problem
@@ -127,18 +126,13 @@ def _hits_walls(problem: Problem, stopped: Sequence[int]) -> bool:
 
 def _fill(plan: LimitPlan, task: Task, table: LimitTable, checkpoint: "_Checkpoint", alone: bool, stopped: Sequence[int]) -> bool:
     """Make the runs that are missing; False where a signal came."""
-    from tqdm import tqdm
-
     counts = plan.table.counts
     whole = list(pieces(counts, plan.table.runs, alone))
     work = [piece for piece in whole if not table.has(piece)]
     if len(work) < len(whole):
         tell(f"  {plan.solver}: {int(np.sum(table.ended))} of {table.ended.size} runs are there already")
-    size = shutil.get_terminal_size((80, 24))
     total = sum(counts[piece.number] * (piece.last - piece.first) for piece in work)
-    shape = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
-    bar = tqdm(total=total, desc=plan.solver, disable=None, leave=False, bar_format=shape, ncols=size.columns, nrows=size.lines)
-    with bar:
+    with progress_bar(plan.solver, total) as bar:
         for piece in work:
             count = counts[piece.number]
             bar.set_description_str(f"{plan.solver}  N = {count}, run {piece.last} of {plan.table.runs}")
