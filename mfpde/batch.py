@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfpde.case import CaseFile, InputError, load_case
+from mfpde.arrays import FloatArray
+from mfpde.case import CaseFile, InputError, load_case, schema
 from mfpde.case.build import build_problem, build_solver, fingerprint, problem_digest, solver_error
 from mfpde.compare import Comparison, compare
 from mfpde.console import tell, warn
 from mfpde.domain import Grid
-from mfpde.energy import Interaction, TwoLayer
+from mfpde.energy import Interaction, PairNetwork, TwoLayer
 from mfpde.march import Timeless, march
 from mfpde.problem import Problem
 from mfpde.run import WARNING, Status, StepFailed
@@ -132,7 +133,7 @@ def _run_case(path: Path, folder: Path, options: Options, outcome: Outcome) -> N
     check_output(folder, [*(f"{case.labels[number]}.h5" for number in chosen), "comparison.json", *figures])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
     for name, term in problem.energy.terms.items():
-        if isinstance(term, TwoLayer):
+        if isinstance(term, TwoLayer | PairNetwork):
             tell(f"  {name}: {term.description}")
     if case.table.study is not None:
         tell(f"  [study] is left alone; `mfpde study {path}` carries it out")
@@ -196,8 +197,9 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
         seed=getattr(table, "seed", -1),
         fingerprint=mark,
         problem=problem_digest(case),
+        obstacles=tuple(term.obstacle for term in case.table.energy if isinstance(term, schema.PotentialTerm) and term.obstacle),
     )
-    recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds)
+    recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds, conserved(problem))
     bar = Bar(label, problem.save_at[-1])
     stopped: Sequence[int] = ()
     try:
@@ -216,6 +218,13 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
     if stopped and status is not Status.INTERRUPTED:
         raise KeyboardInterrupt  # too late for this run, whose result is written, but not for what would come next
     return status
+
+
+def conserved(problem: Problem) -> dict[str, Callable[[FloatArray], FloatArray]]:
+    """What networks conserve of each neuron, by the name under which it is recorded."""
+    terms = problem.energy.terms.items()
+    found = {name: term.imbalance for name, term in terms if isinstance(term, TwoLayer | PairNetwork)}
+    return {f"imbalance_{name}": imbalance.of for name, imbalance in found.items() if imbalance is not None}
 
 
 def _kernel_notes(problem: Problem, flow: object) -> list[str]:
@@ -314,7 +323,7 @@ def draw(
     paths = draw_comparison(runs, comparison, folder, formats)
     paths += [path for run in runs for path in draw_branches(run, folder, formats)]
     for term in problem.energy.terms.values() if problem else ():
-        if isinstance(term, TwoLayer):
+        if isinstance(term, TwoLayer | PairNetwork):
             found = draw_network(term, runs, folder, formats)
             paths += [found] if found else []
             break

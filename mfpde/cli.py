@@ -93,7 +93,10 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _add_study(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    study = commands.add_parser("study", help="carry out the study of a case: orders of convergence, or rates in the number of particles")
+    study = commands.add_parser(
+        "study",
+        help="carry out the study of a case: orders of convergence, rates in the number of particles, or a cross-check of all solvers",
+    )
     study.add_argument("case", type=Path)
     study.add_argument("--output", type=Path, help="results folder (default: results/CASE-STEM)")
     study.add_argument("--resume", action="store_true", help="go on from the last checkpoint; finished runs are kept")
@@ -156,13 +159,18 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mfpde.case import InputError, load_case
+    from mfpde.case import InputError, StudyCase, load_study
     from mfpde.case.build import build_problem
-    from mfpde.case.describe import describe_term
+    from mfpde.case.describe import describe_terms
+    from mfpde.study.alone import plan_alone
     from mfpde.study.plan import plan_study
 
     try:
-        case = load_case(options.case, tuple(options.set))
+        case = load_study(options.case, tuple(options.set))
+        if isinstance(case, StudyCase):
+            lines = plan_alone(case).description
+            tell("\n".join([f"{options.case}: good", *(f"  {line}" for line in lines)]))
+            return 0
         problem = build_problem(case)
         plan = plan_study(case, problem) if case.table.study else None
     except InputError as error:
@@ -170,8 +178,8 @@ def _check(options: argparse.Namespace) -> int:
     tell(f"{options.case}: good")
     for text in problem.domain.describe():
         tell(f"  {text}")
-    for table, (name, term) in zip(case.table.energy, problem.energy.terms.items(), strict=True):
-        tell(f"  {name}: {describe_term(table, term)}")
+    for name, text in describe_terms(case.table.energy, problem.energy):
+        tell(f"  {name}: {text}")
     tell(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
     for line in (plan.description, *plan.notes) if plan else ():
         tell(f"  study: {line}")
@@ -262,7 +270,7 @@ def _cases(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from mfpde.case.schema import json_schema
+    from mfpde.case.alone import json_schema
 
     tell(json.dumps(json_schema(), indent=1))
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.distance import SLICED, Distance, check_method, wasserstein
 from mfpde.energy.network import TwoLayer
+from mfpde.energy.pair_network import PairNetwork
 from mfpde.measure import Measure, covariance, mean
 from mfpde.problem import Problem
 from mfpde.storage import StoredRun
@@ -106,9 +107,9 @@ def compare(runs: Sequence[StoredRun], reference: str | None = None, problem: Pr
     return Comparison(base.title, base.label, terms, tuple(_pair(run, base, terms, problem, method) for run in others), method)
 
 
-def networks(problem: Problem) -> list[TwoLayer]:
+def networks(problem: Problem) -> list[TwoLayer | PairNetwork]:
     """The terms of an energy that are networks."""
-    return [term for term in problem.energy.terms.values() if isinstance(term, TwoLayer)]
+    return [term for term in problem.energy.terms.values() if isinstance(term, TwoLayer | PairNetwork)]
 
 
 def function_distance(problem: Problem, first: Measure, second: Measure) -> float:
@@ -120,7 +121,7 @@ def function_distance(problem: Problem, first: Measure, second: Measure) -> floa
     terms = networks(problem)
     if not terms:
         raise ValueError("the energy has no two_layer term, so there are no functions to compare")
-    return math.sqrt(sum(float(np.sum((term.residual(first) - term.residual(second)) ** 2)) for term in terms))
+    return math.sqrt(sum(term.square_gap(first, second) for term in terms))
 
 
 def other_problems(runs: Sequence[StoredRun]) -> list[str]:

@@ -91,7 +91,8 @@ class Certificate:
 class Run:
     """The measures at the saved ``times`` (T,), the energy of each term there (T,), and how the run went.
 
-    ``tables``: what else a solver has found, as columns "group/name" whose rows belong together within a group.
+    ``tables``: what else a solver has found, as columns "group/name" whose rows belong together within a group. ``series``: what stored
+    runs record at the saved times besides energies, each (T,), or (T, N) for particles one by one.
     """
 
     times: FloatArray
@@ -102,6 +103,7 @@ class Run:
     message: str = ""
     notes: tuple[str, ...] = field(default=())
     tables: dict[str, FloatArray] = field(default_factory=dict)
+    series: dict[str, FloatArray] = field(default_factory=dict)
 
     @property
     def final(self) -> Measure:

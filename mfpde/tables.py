@@ -1,11 +1,12 @@
 """Text for the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mfpde.arrays import FloatArray
 from mfpde.compare import Comparison, Pair
 from mfpde.storage import StoredRun
 
@@ -105,10 +106,19 @@ def info_text(stored: StoredRun) -> str:
         ("made", f"{attributes.get('created')} by mfpde {attributes.get('mfpde_version')}"),
         ("case", f"sha256 {attributes.get('case_sha256')}"),
     ]
+    head += [("recorded", _recorded(name, run.series)) for name in run.series if not name.endswith("_of_particles")]
     text = "\n".join(f"{name:8} {value}" for name, value in head)
     names = list(run.energy)
     rows = [[number(t), *(number(float(run.energy[n][k]), 8) for n in names)] for k, t in enumerate(run.times)]
     return text + "\n" + grid_text(["time", *names], rows, "") if rows else text
+
+
+def _recorded(name: str, series: Mapping[str, FloatArray]) -> str:
+    """A quantity's mean and by how much it, and that of single particles, has moved."""
+    mean, each = series[name], series.get(f"{name}_of_particles")
+    moved = f"moved by up to {np.max(np.abs(mean - mean[0])):.1e}"
+    single = "" if each is None else f", of single particles by up to {np.max(np.abs(each - each[0])):.1e}"
+    return f"{name}: {number(float(mean[0]), 6)} in the mean, {moved}{single}"
 
 
 def _measure(stored: StoredRun) -> str:

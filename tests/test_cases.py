@@ -11,7 +11,11 @@ from mfpde.case.build import build_problem, build_solver
 from mfpde.cli import main
 from mfpde.run import Status
 
-CASES = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
+ALL = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
+CASES = [path for path in ALL if "solver" in tomllib.loads(path.read_text(encoding="utf-8"))]
+ALONE = [path for path in ALL if path not in CASES]
+"""Those that are a study and nothing else."""
+FEW = {"two_scalings": ("study.curves.end=1.0", "study.curves.seeds=1", "study.heat_map.end=1.0", "study.lazy.widths=[50,100,200]")}
 SMALL = {
     "teacher_student": "[128]",
     "teacher_density": "[128]",
@@ -20,15 +24,17 @@ SMALL = {
     "heat_refinement": "[64]",
     "circle": "[64]",
 }
-SMALL |= dict.fromkeys(("aggregation", "desai_zwanzig", "keller_segel", "porous_medium", "semicircle"), "[64]")
+SMALL |= dict.fromkeys(("aggregation", "cross_check", "desai_zwanzig", "jko", "keller_segel", "porous_medium", "semicircle"), "[64]")
 FEWEST = {"semicircle": 40}
 
 
 def test_all_cases_are_here():
-    assert {path.stem for path in CASES} >= {
+    assert {path.stem for path in ALL} >= {
+        "two_scalings",
         "teacher_student",
         "teacher_density",
         "two_dimensional",
+        "trained_output",
         "circle",
         "real_data",
         "noisy_student",
@@ -39,7 +45,15 @@ def test_all_cases_are_here():
         "semicircle",
         "particle_limit",
         "training",
+        "jko",
+        "cross_check",
+        "incompressible",
     }
+
+
+def _cells_of(solver: dict[str, object], cells: str) -> tuple[str, ...]:
+    """Fewer cells, and mass cells with them where the method has some."""
+    return (f"cells={cells}",) if solver.get("method") == "back_and_forth" else (f"cells={cells}", "count=200")
 
 
 def small(path: Path) -> tuple[str, ...]:
@@ -52,7 +66,9 @@ def small(path: Path) -> tuple[str, ...]:
         "particles": f"count={count}",
     }
     solvers = tomllib.loads(path.read_text(encoding="utf-8"))["solver"]
-    return (*(f"solver.{number}.{changes[solver['kind']]}" for number, solver in enumerate(solvers)), "time.save=[0.0, 0.5, 2.0]")
+    of_movements = [_cells_of(solver, cells) if "cells" in solver else ("count=200",) for solver in solvers]
+    chosen = [of_movements[k] if solver["kind"] == "jko" else (changes[solver["kind"]],) for k, solver in enumerate(solvers)]
+    return (*(f"solver.{number}.{change}" for number, some in enumerate(chosen) for change in some), "time.save=[0.0, 0.5, 2.0]")
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
@@ -71,6 +87,13 @@ def test_a_shipped_case_says_its_purpose_and_keeps_its_certificates(path):
             assert steps.energy_rise() <= 1e-12, label
 
 
+@pytest.mark.parametrize("path", ALONE, ids=lambda p: p.stem)
+def test_a_shipped_study_alone_says_its_purpose_and_runs(path, tmp_path):
+    assert path.read_text().startswith("# ")
+    assert main(["check", str(path)]) == 0
+    assert main(["study", str(path), "--output", str(tmp_path), "--no-figures", "--set", *FEW[path.stem]]) == 0
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
 def test_a_shipped_case_keeps_its_certificates_at_full_size(path):
@@ -84,7 +107,7 @@ def test_a_shipped_case_keeps_its_certificates_at_full_size(path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["heat_refinement", "porous_medium"])
-def test_a_shipped_study_shows_the_orders_that_it_expects(name, tmp_path):
-    path = next(path for path in CASES if path.stem == name)
+@pytest.mark.parametrize("name", ["heat_refinement", "porous_medium", "jko", "cross_check", "two_scalings"])
+def test_a_shipped_study_shows_what_it_expects(name, tmp_path):
+    path = next(path for path in ALL if path.stem == name)
     assert main(["study", str(path), "--output", str(tmp_path), "--no-figures"]) == 0

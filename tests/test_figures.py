@@ -297,14 +297,14 @@ def test_networks_of_data(tmp_path: Path) -> None:
     square = Domain((Axis("a", -2.0, 2.0), Axis("b", -2.0, 2.0)))
     x = np.linspace(1.0, 2.0, 20)[:, None]
     biased = two_layer(square, "tanh", Samples(x), np.sin(x[:, 0]), bias=True)
-    found = network.find_input_line(biased, square)
+    found = network.find_input_line(biased)
     assert found is not None
     assert found.data is not None
     assert found.place[0] == pytest.approx(0.97)
     assert np.all(found.inputs[:, 1] == 1.0)
     assert draw_network(biased, pair(square, 8, [0.0, 1.0]), tmp_path) == tmp_path / "network.png"
     points = np.array([[1.0, 0.0], [0.0, -1.0], [0.5, 0.5]])
-    off = network.find_input_line(two_layer(square, "tanh", Samples(points), np.ones(3)), square)
+    off = network.find_input_line(two_layer(square, "tanh", Samples(points), np.ones(3)))
     assert off is not None
     assert off.data is not None
     assert off.data[0] == pytest.approx([0.0, 1.5 * np.pi])

@@ -5,11 +5,12 @@ import pytest
 
 from mfpde.energy import Entropy, Potential, Power
 from mfpde.energy.base import Energy, EnergySum
-from mfpde.measure import DensityFunction
+from mfpde.measure import Density, DensityFunction
 from mfpde.problem import Problem
-from mfpde.run import Status
+from mfpde.run import Run, Status, StepFailed
 from mfpde.solvers import FiniteVolume, MinimizingMovement
 from mfpde.solvers.jko.levels import Levels
+from mfpde.solvers.jko.logarithmic import Logarithm
 from mfpde.solvers.jko.quantile import QuantileScheme
 from tests.conftest import Integrand, bump, interaction, l1_distance, line, network, observed_order, quadratic
 
@@ -188,3 +189,143 @@ def test_the_newton_matrix_of_a_network_is_that_of_the_objective() -> None:
     image[:-1] += at.upper * direction[1:]
     image[1:] += at.upper * direction[:-1]
     np.testing.assert_allclose(image, (ahead.gradient - behind.gradient) / 2.0, atol=2e-3 * np.max(np.abs(image)))
+
+
+# --- the circle: levels of a lift, X(s + 1) = X(s) + L ---------------------------------------------------------------------------------
+
+CIRCLE = line(-np.pi, np.pi, periodic=True)
+
+
+def around(terms: dict[str, Energy], initial: Integrand, times: tuple[float, ...], tau: float, count: int = 800, order: int = 1) -> Run:
+    problem = Problem(EnergySum(terms), CIRCLE, DensityFunction(initial, CIRCLE), times)
+    run = MinimizingMovement(tau, "quantile", cells=(60,), count=count, order=order).solve(problem)
+    assert run.status is Status.DONE, run.message
+    return run
+
+
+def wave(amplitude: float, turn: float = 0.0) -> Integrand:
+    return lambda p: 1.0 + amplitude * np.cos(p[:, 0] - turn)
+
+
+def test_heat_on_a_circle_follows_its_fourier_series() -> None:
+    """An implicit step of the heat equation divides the k-th mode by 1 + τTk²: that of the movement differs by O(τ²) and O(amplitude²)."""
+    amplitude, errors, taus = 1e-3, [], [0.1, 0.05, 0.025]
+    for tau in taus:
+        final = around({"heat": Entropy(0.5)}, wave(amplitude), (1.0,), tau).final
+        assert isinstance(final, Density)
+        exact = DensityFunction(wave(amplitude * (1.0 + 0.5 * tau) ** (-1.0 / tau)), CIRCLE)
+        assert l1_distance(final, exact) < 2e-3 * amplitude
+        errors.append(l1_distance(final, DensityFunction(wave(amplitude * np.exp(-0.5)), CIRCLE)))
+    assert observed_order(1.0 / np.array(taus), errors) == pytest.approx(1.0, abs=0.05)  # type: ignore[arg-type]
+
+
+def test_second_order_steps_of_heat_on_a_circle() -> None:
+    errors, taus = [], [0.1, 0.05, 0.025]
+    for tau in taus:
+        final = around({"heat": Entropy(0.5)}, wave(0.01), (1.0,), tau, order=2).final
+        errors.append(l1_distance(final, DensityFunction(wave(0.01 * np.exp(-0.5)), CIRCLE)))
+    assert observed_order(1.0 / np.array(taus), errors) == pytest.approx(2.0, abs=0.25)  # type: ignore[arg-type]
+
+
+def hill(strength: float = 1.0) -> Potential:
+    return Potential(lambda p: strength * np.cos(p[:, 0]), lambda p: -strength * np.sin(p))
+
+
+def test_a_gibbs_state_on_a_circle_is_stationary() -> None:
+    gibbs = lambda p: np.exp(-2.0 * np.cos(p[:, 0]))
+    terms: dict[str, Energy] = {"heat": Entropy(0.5), "hill": hill()}
+    assert l1_distance(around(terms, gibbs, (5.0,), 1.0).final, DensityFunction(gibbs, CIRCLE)) < 1e-4
+    assert l1_distance(around(terms, wave(0.5, 1.0), (20.0,), 0.25).final, DensityFunction(gibbs, CIRCLE)) < 4e-4
+
+
+def test_nothing_depends_on_where_the_circle_is_cut() -> None:
+    terms: dict[str, Energy] = {"porous": Power(2.0)}
+    bumps = [around(terms, lambda p, c=c: np.maximum(np.cos(p[:, 0] - c) - 0.5, 0.0), (0.0, 0.5), 0.05) for c in (0.0, np.pi)]
+    one, other = (np.ravel(run.final.values) for run in bumps)  # type: ignore[union-attr]
+    np.testing.assert_allclose(other, np.roll(one, 30), atol=2e-4)
+    for run in bumps:
+        assert abs(float(np.sum(run.final.weights)) - 1.0) < 1e-14
+        assert np.max(run.certificate["balance"]) <= 1e-14
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_noisy_kuramoto_oscillators_agree_with_finite_volumes(order: int) -> None:
+    terms: dict[str, Energy] = {"pairs": interaction(CIRCLE, "cos(theta)", -1.0), "heat": Entropy(0.2)}
+    problem = Problem(EnergySum(terms), CIRCLE, DensityFunction(wave(0.3, 2.9), CIRCLE), (2.0,))
+    reference = FiniteVolume((240,)).solve(problem)
+    run = around(terms, wave(0.3, 2.9), (2.0,), 0.02, order=order)
+    assert run.total_energy[-1] == pytest.approx(reference.total_energy[-1], abs=5e-3 if order == 1 else 2e-4)
+
+
+@pytest.mark.parametrize(("turn", "why"), [(0.3, "further than the mass has to go"), (3.2, "half way round")])
+def test_steps_that_turn_the_circle_too_far_are_refused(turn: float, why: str) -> None:
+    problem = Problem(EnergySum({"heat": Entropy(0.5)}), CIRCLE, DensityFunction(wave(0.1), CIRCLE), (1.0,))
+    scheme = QuantileScheme(problem, (60,), 200)
+    y = scheme.levels.start
+    scheme._check_turn(y, y, 0.1)
+    scheme._check_turn(y + 0.01 * np.cos(y), y, 0.1)
+    with pytest.raises(StepFailed, match=why):
+        scheme._check_turn(y + turn, y, 0.1)
+
+
+# --- logarithmic kernels, exact for piecewise constant densities ------------------------------------------------------------------------
+
+
+def test_a_log_gas_becomes_a_semicircle() -> None:
+    domain, errors = line(-2.2, 2.2), []
+    start = DensityFunction(lambda p: 3.0 * np.exp(-40.0 * (p[:, 0] + 0.4) ** 2) + np.exp(-40.0 * (p[:, 0] - 1.2) ** 2), domain)
+    gas = Problem(EnergySum({"gas": interaction(domain, "theta**2/2 - log(r)")}), domain, start, (5.0,))
+    semicircle = DensityFunction(lambda p: np.sqrt(np.maximum(2.0 - p[:, 0] ** 2, 0.0)) / np.pi, domain)
+    for count in (50, 100):
+        run = MinimizingMovement(0.25, cells=(40,), count=count).solve(gas)
+        assert run.status is Status.DONE, run.message
+        assert np.max(run.certificate["balance"]) <= 1e-14
+        errors.append(abs(run.total_energy[-1] - (0.375 + 0.25 * np.log(2.0))))
+    assert errors[1] < 5e-5
+    assert errors[0] > 2.0 * errors[1]
+    assert l1_distance(run.final, semicircle) < 6e-3
+
+
+def test_logarithmic_attraction_against_noise_keeps_the_virial() -> None:
+    """W = c log|x| with noise T: the second moment grows by (2T − c) τ − W₂² in a step, here with T = c/2."""
+    domain = line(-10.0, 10.0)
+    terms: dict[str, Energy] = {"pull": interaction(domain, "log(r)", 0.4), "noise": Entropy(0.2)}
+    initial = DensityFunction(lambda p: (np.abs(p[:, 0]) < 1.0) * 1.0, domain)
+    flow = MinimizingMovement(0.02, cells=(64,), count=100).prepare(Problem(EnergySum(terms), domain, initial, (0.2,)))
+    assert isinstance(flow.scheme, QuantileScheme)
+    state = flow.start()
+    for _ in range(5):
+        before, state = state, flow.advance(state, 0.2)
+        one, two = (float(np.sum(moments(flow.scheme, at.points) ** 2)) for at in (before, state))
+        assert two - one == pytest.approx(-flow.scheme.square_distance(state.points, before.points), abs=1e-10)
+
+
+def test_the_hessian_of_a_logarithm_is_the_difference_of_its_gradients() -> None:
+    generator = np.random.default_rng(0)
+    x, masses = np.cumsum(0.1 + generator.random(30)), generator.random(29)
+    masses /= np.sum(masses)
+    pairs = Logarithm(1.3, 0.2, 0.7)
+    step = 1e-6 * generator.standard_normal(30)
+    (ahead, up), (behind, down) = (pairs.value_and_gradient(x + s * step, masses) for s in (1.0, -1.0))
+    assert (ahead - behind) / 2.0 == pytest.approx(float(pairs.value_and_gradient(x, masses)[1] @ step), rel=1e-6)
+    np.testing.assert_allclose((up - down) / 2.0, pairs.hessian(x, masses) @ step, atol=1e-8 * np.max(np.abs(up)))
+    assert Logarithm(1.0, 0.0, 0.0).value(np.linspace(0.0, 1.0, 11), np.full(10, 0.1)) == pytest.approx(0.75, rel=1e-14)
+
+
+@pytest.mark.parametrize("terms", [{"p": Power(2.0)}, {"p": Power(3.0, 0.5), "q": Entropy(0.3)}, {"q": Entropy(0.5), "r": Power(4.0)}])
+def test_steps_of_internal_energies_on_vectors_are_those_of_the_general_method(terms: dict[str, Energy]) -> None:
+    domain = line(-3.0, 3.0)
+    problem = Problem(EnergySum(terms), domain, DensityFunction(lambda p: np.maximum(1.0 - p[:, 0] ** 2, 0.0), domain), (0.05,))
+    runs = []
+    for general in (False, True):
+        flow = MinimizingMovement(0.005, cells=(64,), count=1000, order=2).prepare(problem)
+        assert isinstance(flow.scheme, QuantileScheme)
+        assert flow.scheme._internal_steps is not None
+        if general:
+            flow.scheme._internal_steps = None
+        state = flow.start()
+        for _ in range(10):
+            state = flow.advance(state, 0.05)
+        runs.append(state)
+    np.testing.assert_allclose(runs[0].points, runs[1].points, atol=2e-8)
+    assert runs[0].energy == pytest.approx(runs[1].energy, rel=1e-10)

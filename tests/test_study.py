@@ -737,7 +737,7 @@ PLACE = "heat.toml:"
 WRONG = {
     "unknown kind": (
         "study.kind=refinment",
-        'study.kind: got "refinment"; accepted: refinement, particle_limit (did you mean "refinement"?)',
+        'study.kind: got "refinment"; accepted: refinement, particle_limit, time_step, cross_check (did you mean "refinement"?)',
     ),
     "unknown key": ("study.cels=[8]", "study.cels: unknown key; accepted here: kind, solver, cells, steps, tolerances, reference, exact"),
     "unknown solver": ("study.solver=fvv", 'study.solver: got "fvv"; accepted: fv (did you mean "fv"?)'),
@@ -821,7 +821,7 @@ def test_wrong_input_is_answered_in_one_line(name: str, command: str, case: Path
     [
         (HEAT[HEAT.index("[study]") :], "", "has no table [study], which says what to study, e.g. [study] with kind"),
         ("cells = [8, 16, 32, 64]\n", "", "study: needs `cells`, `steps` or both"),
-        ('kind = "refinement"\n', "", "study: the key `kind` is missing; accepted: refinement, particle_limit"),
+        ('kind = "refinement"\n', "", "study: the key `kind` is missing; accepted: refinement, particle_limit, time_step, cross_check"),
         ('exact = "1 ', 'reference = "exact"\n# "1 ', 'got "exact", but the key `exact`, the expression of the exact density, is missing'),
         ("[domain.x]", "[domain.t]", "an axis is called t, which means the time in an exact density; rename the axis"),
     ],

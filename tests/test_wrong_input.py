@@ -196,7 +196,10 @@ UNKNOWN_WORDS = {
     "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, potential, entropy"),
     "solver without kind": wrong('kind = "particles"\n', "", "solver[1]", "`kind`", "finite_volume, particles"),
     "study without kind": wrong(
-        COMPARE, "[study]\ncells = [8]\n", "study: the key `kind` is missing; accepted: refinement, particle_limit", at="[study]"
+        COMPARE,
+        "[study]\ncells = [8]\n",
+        "study: the key `kind` is missing; accepted: refinement, particle_limit, time_step, cross_check",
+        at="[study]",
     ),
     "network with an unnamed activation": wrong('activation = "tanh"\n', "", "`activation` is missing; accepted: tanh, erf"),
     "inputs without law": wrong('law = "normal", ', "", "energy[0].inputs", "`law`", "normal, uniform, circle, samples", at="inputs"),

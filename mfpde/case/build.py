@@ -24,23 +24,29 @@ from mfpde.energy import (
     Circle,
     EnergySum,
     Entropy,
+    Incompressible,
     InputLaw,
     Interaction,
+    Neurons,
     Normal,
     PairKernel,
+    PairNetwork,
     Potential,
     Power,
     Samples,
     TwoLayer,
     Uniform,
+    closed_two_layer,
     two_layer,
 )
 from mfpde.energy.base import Energy
+from mfpde.energy.constraints import constraint
+from mfpde.energy.potential import weight_decay
 from mfpde.measure import DensityFunction, Particles, ProductDensity
 from mfpde.problem import Problem
 
 if TYPE_CHECKING:
-    from mfpde.solvers import Solver
+    from mfpde.solvers import MinimizingMovement, Solver
 
 _RESERVED = ("time", "density", "position", "weight", "energy", "mass", "minimum", "steps", "step", "particle", "coordinate", "branches")
 _RESERVED_ON_DISKS = ("radius", "angle", "cell_area")
@@ -59,28 +65,39 @@ def build_problem(case: CaseFile) -> Problem:
         _check_solvers(case.table, domain)
         _check_distance(case.table.compare, domain)
         energy = EnergySum(_terms(case, domain))
+        _check_constraints(case.table, energy)
         _check_kernels(case.table, energy, domain)
         _check_batches(case.table, energy)
-        return Problem(energy, domain, initial, _times(case.table.time))
+        problem = Problem(energy, domain, initial, _times(case.table.time))
+        _check_movements(case, problem)
+        return problem
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
 
 
 def build_solver(case: CaseFile, number: int) -> "Solver":
     """The solver with this index in the case."""
-    from mfpde.solvers import Characteristics, MinimizingMovement, ParticleFlow, Stationary
-
     table = case.table.solver[number]
+    if isinstance(table, schema.MovementSolver):
+        return _movement(table)
+    from mfpde.solvers import Characteristics, ParticleFlow, Stationary
+
     if isinstance(table, schema.FiniteVolumeSolver):
         return _finite_volume(case.table, table)
     if isinstance(table, schema.StationarySolver):
         return Stationary(tuple(table.cells), table.starts, table.seed, table.tolerance, table.select)
     if isinstance(table, schema.CharacteristicsSolver):
         return Characteristics(tuple(table.cells), table.order, table.tolerance, table.resolution)
-    if isinstance(table, schema.MovementSolver):
-        cells = None if table.cells is None else tuple(table.cells)
-        return MinimizingMovement(table.tau, table.method, cells, table.count, table.order, table.tolerance)
     return ParticleFlow(**table.model_dump(exclude={"kind", "label"}))
+
+
+def _movement(table: schema.MovementSolver) -> "MinimizingMovement":
+    from mfpde.solvers import MinimizingMovement
+
+    cells = None if table.cells is None else tuple(table.cells)
+    return MinimizingMovement(
+        table.tau, table.method, cells, table.count, table.order, table.tolerance, table.accuracy, table.epsilon, table.debiased
+    )
 
 
 def _finite_volume(case: schema.CaseTable, table: schema.FiniteVolumeSolver) -> "Solver":
@@ -160,8 +177,8 @@ def _disk(table: schema.DiskTable, key: Key) -> Disk:
 def _check_names(keys: dict[str, Key], reserved: tuple[str, ...]) -> None:
     """Raises CaseError unless each name, with the key where it stands, can be used in expressions and results."""
     for name, key in keys.items():
-        if not name.isidentifier() or name in reserved or name.startswith("energy_") or name.endswith("_edges"):
-            raise CaseError(key, f"an axis name is a word that is none of {', '.join(reserved)}, energy_… and …_edges")
+        if not name.isidentifier() or name in reserved or name.startswith(("energy_", "imbalance_")) or name.endswith("_edges"):
+            raise CaseError(key, f"an axis name is a word that is none of {', '.join(reserved)}, energy_…, imbalance_… and …_edges")
         _parsed("0", list(keys), key)
 
 
@@ -330,31 +347,27 @@ def _check_characteristics(table: schema.CaseTable, domain: Domain, key: Key) ->
 
 
 def _check_movement(solver: schema.MovementSolver, table: schema.CaseTable, domain: Domain, key: Key) -> None:
-    """Raises CaseError where no method of minimising movements, or not the one that was chosen, solves the problem."""
+    """Raises CaseError where the domain or the initial atoms do not allow minimising movements, or not these."""
     if isinstance(domain, Disk):
         raise CaseError(key, "minimising movements are for boxes, not disks; use finite_volume or particles")
     if not domain.moving:
         raise CaseError(key, "minimising movements need an axis along which mass moves, but all axes are frozen")
-    others = [term.kind for term in table.energy if not isinstance(term, schema.TwoLayerTerm | schema.PotentialTerm)]
-    interval = domain.dimension == 1 and not domain.periodic[0] and table.initial.atoms is None
-    quantile = solver.method == "quantile" or (solver.method == "auto" and interval and (solver.cells is not None or bool(others)))
-    if not quantile and others:
-        chosen = (*key, "method") if solver.method != "auto" else key
-        words = f"for networks and potentials alone: {others[0]} terms need an initial density on one axis that is not periodic"
-        raise CaseError(chosen, f"minimising movements of atoms, or on circles or in several dimensions, are {words}; use finite_volume")
-    if quantile and not interval:
-        words = "no density on one axis that is not periodic, for which the quantile method is"
-        raise CaseError((*key, "method"), f'there is {words}; use method = "residual" or finite_volume')
-    if quantile and solver.cells is None:
-        raise CaseError(key, "the key `cells` is missing: the grid on which densities are stored, e.g. cells = [512]")
-    if quantile:
-        check_cells(solver.cells or [], domain, (*key, "cells"))
-    elif solver.cells is not None:
-        raise CaseError((*key, "cells"), "atoms are moved here, which have no cells; leave them out")
+    if solver.cells is not None:
+        check_cells(solver.cells, domain, (*key, "cells"))
     elif table.initial.atoms is not None and solver.count not in (None, len(table.initial.atoms)):
         raise CaseError((*key, "count"), f"got {solver.count}; leave it out: the {len(table.initial.atoms)} initial atoms are moved")
-    elif table.initial.atoms is None and solver.count is None:
-        raise CaseError(key, "the key `count` is missing: about how many atoms stand for the initial density")
+
+
+def _check_movements(case: CaseFile, problem: Problem) -> None:
+    """Raises CaseError where no method of minimising movements, or not the one that was chosen, solves the problem."""
+    for number, table in enumerate(case.table.solver):
+        if not isinstance(table, schema.MovementSolver):
+            continue
+        try:
+            _movement(table).check(problem)
+        except ValueError as error:
+            key = ("solver", number) if table.method == "auto" else ("solver", number, "method")
+            raise CaseError(key, str(error)) from error
 
 
 def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, studied: bool, key: Key) -> None:
@@ -396,10 +409,20 @@ def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: 
 
 def _check_batches(table: schema.CaseTable, energy: EnergySum) -> None:
     """Raises CaseError where an epoch has less than one minibatch."""
-    sizes = [term.size for term in energy.terms.values() if isinstance(term, TwoLayer) and term.size is not None]
+    sizes = [term.size for term in energy.terms.values() if isinstance(term, TwoLayer | PairNetwork) and term.size is not None]
     for number, solver in enumerate(table.solver):
         if isinstance(solver, schema.ParticleSolver) and solver.epochs and solver.batch is not None and solver.batch > min(sizes):
             raise CaseError(("solver", number, "batch"), f"got {solver.batch}, but an epoch has {min(sizes)} inputs; accepted: up to that")
+
+
+def _check_constraints(table: schema.CaseTable, energy: EnergySum) -> None:
+    """Raises CaseError where a solver would not keep densities below their bound or out of obstacles."""
+    if (found := constraint(energy)) is None:
+        return
+    for number, solver in enumerate(table.solver):
+        if not isinstance(solver, schema.MovementSolver) or solver.method not in ("auto", "back_and_forth"):
+            key: Key = ("solver", number, "method" if isinstance(solver, schema.MovementSolver) else "kind")
+            raise CaseError(key, f'cannot keep to {found}; accepted: kind = "jko" with method = "back_and_forth"')
 
 
 def _check_kernels(table: schema.CaseTable, energy: EnergySum, domain: Domain) -> None:
@@ -441,6 +464,11 @@ def _terms(case: CaseFile, domain: Domain) -> dict[str, Energy]:
         while label in terms:
             label, count = f"{table.kind}_{count}", count + 1
         terms[label] = _term(case, table, domain, ("energy", number))
+        if isinstance(table, schema.TwoLayerTerm) and table.decay is not None:
+            if f"{label}_decay" in terms:
+                message = f'is a term of its own, and "{label}_decay" is taken; give the network a label'
+                raise CaseError(("energy", number, "decay"), message)
+            terms[f"{label}_decay"] = weight_decay(table.decay)
     return terms
 
 
@@ -448,15 +476,18 @@ def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energ
     if isinstance(table, schema.EntropyTerm):
         return Entropy(table.temperature)
     if isinstance(table, schema.PotentialTerm):
-        return _potential(table, domain, (*key, "density"))
+        return _potential(table, domain, key)
     if isinstance(table, schema.PorousMediumTerm):
         return Power(table.exponent, table.coefficient)
+    if isinstance(table, schema.IncompressibleTerm):
+        return Incompressible(table.bound, table.softness)
     if isinstance(table, schema.InteractionTerm):
         return _interaction(case.table, table, domain, (*key, "kernel"))
     return _two_layer(case, table, domain, key)
 
 
-def _potential(table: schema.PotentialTerm, domain: Domain, key: Key) -> Potential:
+def _potential(table: schema.PotentialTerm, domain: Domain, term: Key) -> Potential:
+    key: Key = (*term, "density")
     expression = _parsed(table.density, list(domain.names), key)
     probes = domain.spread(np.random.default_rng(0).random((256, domain.dimension)))
     if not (np.isfinite(expression(probes)).all() and np.isfinite(expression.gradient(probes)).all()):
@@ -469,7 +500,15 @@ def _potential(table: schema.PotentialTerm, domain: Domain, key: Key) -> Potenti
             gap, size = np.max(np.abs(values[0] - values[1])), min(np.max(np.abs(v)) for v in values)
         if not gap <= 1e-8 * (1.0 + size):
             raise CaseError(key, f"{shown(table.density)}: differs at the two ends of the periodic axis {domain.names[k]}")
-    return Potential(expression, expression.gradient)
+    if table.obstacle is None:
+        return Potential(expression, expression.gradient)
+    obstacle = _parsed(table.obstacle, list(domain.names), (*term, "obstacle"))
+    level = np.asarray(obstacle(probes), dtype=float)
+    if np.isnan(level).any():
+        raise CaseError((*term, "obstacle"), f"{shown(table.obstacle)}: is undefined somewhere in the domain")
+    if np.all(level > 0.0):
+        raise CaseError((*term, "obstacle"), f"{shown(table.obstacle)}: is positive nearly everywhere, which leaves no room")
+    return Potential(expression, expression.gradient, obstacle=obstacle)
 
 
 def _interaction(case: schema.CaseTable, table: schema.InteractionTerm, domain: Domain, key: Key) -> Interaction:
@@ -485,19 +524,33 @@ def _interaction(case: schema.CaseTable, table: schema.InteractionTerm, domain: 
 
 def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> Energy:
     angle = table.parameter == "angle"
-    if angle and (domain.dimension != 1 or table.bias):
+    weights = table.outputs if table.output == "trained" else 0
+    if isinstance(domain, Disk) and (weights or table.outputs > 1):
+        raise CaseError((*key, "output" if weights else "outputs"), "needs a box of axes: a disk leaves none for other outputs or weights")
+    if weights >= domain.dimension:
+        words = f"the last {weights} axes are the output weights, and at least one before is needed for θ"
+        raise CaseError((*key, "output"), f'"trained": {words}; the domain has {domain.dimension} ({", ".join(domain.names)})')
+    if not weights and domain.dimension % table.outputs:
+        raise CaseError((*key, "outputs"), f"needs as many axes for each of {table.outputs} outputs, but the domain has {domain.dimension}")
+    axes = _neuron_axes(table, domain)
+    if angle and (axes != 1 or table.bias):
         raise CaseError((*key, "parameter"), "an angle is one axis, without bias")
+    if domain.periodic[len(domain.names) - weights :].any():
+        raise CaseError((*key, "output"), f"an output weight is no circle; {domain.names[-1]} is the last axis, and periodic")
     if angle and domain.periodic[0] and abs(domain.axes[0].length - 2.0 * math.pi) > 1e-9:
         raise CaseError(("domain", domain.names[0]), f"a periodic angle needs upper - lower = 2 pi, got {domain.axes[0].length:.12g}")
     if not angle and domain.periodic.any():
         raise CaseError((*key, "parameter"), 'σ(x·θ) is not periodic in θ; a periodic axis needs parameter = "angle"')
-    if table.bias and domain.dimension < 2:
-        raise CaseError((*key, "bias"), "needs at least two axes: the last one is the offset")
+    if table.bias and axes < 2:
+        which = "" if not weights and table.outputs == 1 else " for each θ, beside output weights"
+        raise CaseError((*key, "bias"), f"needs at least two axes{which}: the last one is the offset")
     law, data = _inputs(case, table, domain, (*key, "inputs"))
     _check_width(law, table, domain, (*key, "inputs"))
-    teacher = data if data is not None else _teacher(table.teacher, domain, (*key, "teacher"))
+    teacher = data if data is not None else _teacher(table, domain, (*key, "teacher"))
+    build: Callable[..., Energy] = closed_two_layer if table.expectation == "closed" else two_layer
+    options = {"angle": angle, "bias": table.bias, "tolerance": table.tolerance, "output": table.output, "outputs": table.outputs}
     try:
-        return two_layer(domain, table.activation, law, teacher, angle=angle, bias=table.bias, tolerance=table.tolerance)
+        return build(domain, table.activation, law, teacher, **options)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise CaseError(key, f"the numbers are too large or too small for the arithmetic ({error})") from error
     except ValueError as error:
@@ -510,16 +563,21 @@ def _check_width(law: InputLaw, table: schema.TwoLayerTerm, domain: Domain, key:
         raise CaseError((*key, "columns"), f"the parameters take {width} inputs, got {law.points.shape[1]} columns")
     if isinstance(law, Circle) and width != 2:
         raise CaseError((*key, "law"), f"inputs on the circle are pairs, but the parameters take {width} inputs")
-    if not isinstance(law, Samples) and width > 3:
+    if not isinstance(law, Samples) and width > 3 and table.expectation == "quadrature":
         raise CaseError(
             (*key, "law"),
-            f'more than 3 inputs need law = "samples", or `count` draws, got {width}',
+            f'more than 3 inputs need law = "samples", or `count` draws, or a closed `expectation`, got {width}',
         )
 
 
 def _width(table: schema.TwoLayerTerm, domain: Domain) -> int:
     """How many inputs the parameters take."""
-    return 2 if table.parameter == "angle" else domain.dimension - table.bias
+    return 2 if table.parameter == "angle" else _neuron_axes(table, domain) - table.bias
+
+
+def _neuron_axes(table: schema.TwoLayerTerm, domain: Domain) -> int:
+    """How many axes a single θ has."""
+    return domain.dimension - table.outputs if table.output == "trained" else domain.dimension // table.outputs
 
 
 def _inputs(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> tuple[InputLaw, FloatArray | None]:
@@ -528,7 +586,7 @@ def _inputs(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key
         if table.teacher.column is not None:
             raise CaseError((*key[:-1], "teacher", "column"), 'a column as teacher needs inputs with law = "samples"')
         return _law_of(table, table.inputs, domain, key), None
-    names = [*table.inputs.columns, *([table.teacher.column] if table.teacher.column is not None else [])]
+    names = [*table.inputs.columns, *(table.teacher.column or [])]
     path = case.path.parent / table.inputs.file
     try:
         values = read_columns(path, names)
@@ -539,7 +597,10 @@ def _inputs(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key
     except TableError as error:
         raise CaseError(key, str(error)) from error
     width = len(table.inputs.columns)
-    return Samples(np.ascontiguousarray(values[:, :width])), values[:, width] if len(names) > width else None
+    law = Samples(np.ascontiguousarray(values[:, :width]))
+    if len(names) == width:
+        return law, None
+    return law, values[:, width] if table.outputs == 1 else values[:, width:]
 
 
 def _law_of(table: schema.TwoLayerTerm, inputs: schema.DrawnInputs, domain: Domain, key: Key) -> InputLaw:
@@ -562,9 +623,14 @@ def _scaled_names(table: schema.SampleInputs, names: list[str], key: Key) -> lis
     return list(table.standardize)
 
 
-def _teacher(table: schema.Teacher, domain: Domain, key: Key) -> Particles | DensityFunction:
+def _teacher(term: schema.TwoLayerTerm, domain: Domain, key: Key) -> Neurons | DensityFunction:
+    table = term.teacher
     if table.density is not None:
         return _density(table.density, domain, (*key, "density"))
-    neurons = _points(table.neurons or [], domain, (*key, "neurons"), "neuron")
-    weights = table.weights or [1.0 / len(neurons)] * len(neurons)
-    return Particles(neurons, np.array(weights, dtype=float))
+    rows, names = table.neurons or [], domain.names[: _neuron_axes(term, domain)]
+    for row in rows:
+        if len(row) != len(names):
+            where = f"({', '.join(names)})" + ("; its output weights stand in `weights`" if term.output == "trained" else "")
+            raise CaseError((*key, "neurons"), f"each neuron needs {len(names)} coordinates {where}, got {shown(row)}")
+    weights = table.weights or [[1.0 / len(rows)]] * len(rows)
+    return Neurons(np.array(rows, dtype=float), np.array(weights, dtype=float))

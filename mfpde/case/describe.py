@@ -1,9 +1,22 @@
 """What the energy of a case is, in formulas with their values."""
 
+from collections.abc import Iterator, Sequence
+
 from mfpde.case import schema
 from mfpde.case.errors import shown
-from mfpde.energy import Interaction, TwoLayer
-from mfpde.energy.base import Energy
+from mfpde.energy import Interaction, PairNetwork, TwoLayer
+from mfpde.energy.base import Energy, EnergySum
+
+
+def describe_terms(tables: Sequence[schema.Term], energy: EnergySum) -> Iterator[tuple[str, str]]:
+    """The names and formulas of all terms; a network's weight decay is one of its own."""
+    terms = iter(energy.terms.items())
+    for table in tables:
+        name, term = next(terms)
+        yield name, describe_term(table, term)
+        if isinstance(table, schema.TwoLayerTerm) and table.decay is not None:
+            weights = " + |w|²" if table.output == "trained" else ""
+            yield next(terms)[0], f"λ/2 ∫|θ|²{weights} dρ with λ = {table.decay:g}"
 
 
 def describe_term(table: schema.Term, term: Energy) -> str:
@@ -14,11 +27,14 @@ def describe_term(table: schema.Term, term: Energy) -> str:
         return f"T ∫ρ log ρ with T = {table.temperature:g}"
     if isinstance(table, schema.PorousMediumTerm):
         return f"c ∫ρ^m/(m − 1) with m = {table.exponent:g}, c = {table.coefficient:g}"
+    if isinstance(table, schema.IncompressibleTerm):
+        return f"0 for ρ ≤ {table.bound:g}, infinite beyond"
     if isinstance(table, schema.InteractionTerm):
         form = f" ({term.kernel.form})" if isinstance(term, Interaction) else ""
         return f"½ ∬ c W(x − y) dρ dρ with W = {_text(table.kernel)}, c = {table.coefficient:g}{form}"
-    made = f"\n    {term.description}" if isinstance(term, TwoLayer) else ""
-    return f"½ E|∫σ(x·θ)dρ − y|² with σ = {table.activation}{_network(table)}{made}"
+    made = f"\n    {term.description}" if isinstance(term, TwoLayer | PairNetwork) else ""
+    weight = "w" if table.output == "trained" else ""
+    return f"½ E|∫{weight}σ(x·θ)dρ − y|² with σ = {table.activation}{_network(table)}{made}"
 
 
 def _text(expression: str) -> str:
@@ -29,8 +45,16 @@ def _text(expression: str) -> str:
 def _network(table: schema.TwoLayerTerm) -> str:
     """Parameters, inputs and teacher."""
     angle = ", θ the angle of a unit vector" if table.parameter == "angle" else ""
-    bias = ", the last axis an offset" if table.bias else ""
-    return f"{angle}{bias}, x {_inputs(table)}, y {_teacher(table.teacher)}"
+    last = "last axis of θ" if table.output == "trained" or table.outputs > 1 else "last axis"
+    bias = f", the {last} an offset" if table.bias else ""
+    return f"{angle}{_outputs(table)}{bias}, x {_inputs(table)}, y {_teacher(table.teacher)}"
+
+
+def _outputs(table: schema.TwoLayerTerm) -> str:
+    """What the axes are, where they are not θ alone."""
+    if table.output == "trained":
+        return ", w the last axis" if table.outputs == 1 else f", w the last {table.outputs} axes"
+    return "" if table.outputs == 1 else f", {table.outputs} outputs with a θ for each"
 
 
 def _inputs(table: schema.TwoLayerTerm) -> str:
@@ -44,7 +68,7 @@ def _inputs(table: schema.TwoLayerTerm) -> str:
 
 def _teacher(teacher: schema.Teacher) -> str:
     if teacher.column is not None:
-        return f"the column {teacher.column}"
+        return f"the column{'s' * (len(teacher.column) > 1)} {', '.join(teacher.column)}"
     if teacher.density is not None:
         return f"a teacher of density {_text(teacher.density)}"
     count = len(teacher.neurons or [])

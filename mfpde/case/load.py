@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from mfpde.case import schema
+from mfpde.case.alone import StandAloneCase, root_of, stands_alone, union_at
 from mfpde.case.errors import CaseError, Key, key_name, line_of, nearest, shown
 
 _LARGEST_FILE = 5_000_000
@@ -28,6 +29,16 @@ class CaseFile:
     def labels(self) -> list[str]:
         """The label of each solver, in order."""
         return [solver.label or solver.kind for solver in self.table.solver]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyCase:
+    """A validated case that is a study alone: where it came from, its text, the overrides and the table."""
+
+    path: Path
+    text: str
+    overrides: tuple[str, ...]
+    table: StandAloneCase
 
 
 _MOST_PROBLEMS = 10
@@ -54,15 +65,26 @@ def load_case(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile:
     return parse_case(path, _read(path), overrides)
 
 
+def load_study(path: Path | str, overrides: tuple[str, ...] = ()) -> CaseFile | StudyCase:
+    """Read and validate a case of either sort, one that is a study alone too. Raises InputError as ``load_case`` does."""
+    path = Path(path)
+    text = _read(path)
+    data = _data(path, text, overrides)
+    if not stands_alone(data):
+        return parse_case(path, text, overrides)
+    try:
+        return StudyCase(path, text, overrides, StandAloneCase.model_validate(data))
+    except ValidationError as error:
+        raise InputError(*_problems(error.errors(include_url=False), data, path, text)) from error
+
+
 def parse_case(path: Path, text: str, overrides: tuple[str, ...] = ()) -> CaseFile:
     """The case with this text, which stands for the file at ``path``. Raises InputError as ``load_case`` does."""
+    data = _data(path, text, overrides)
     try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from error
-    try:
-        for override in overrides:
-            _override(data, override)
+        if stands_alone(data):
+            kind = shown(data["study"].get("kind", ""))
+            raise CaseError(("study",), f"the case is a study alone ({kind}), with nothing to solve; `mfpde study {path}` carries it out")
         table = schema.CaseTable.model_validate(data)
         case = CaseFile(path, text, overrides, table)
         _check_labels(case)
@@ -71,6 +93,20 @@ def parse_case(path: Path, text: str, overrides: tuple[str, ...] = ()) -> CaseFi
     except ValidationError as error:
         raise InputError(*_problems(error.errors(include_url=False), data, path, text)) from error
     return case
+
+
+def _data(path: Path, text: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The plain data of a case file, with the overrides in them."""
+    try:
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from error
+    try:
+        for override in overrides:
+            _override(data, override)
+    except CaseError as error:
+        raise InputError(error.located(str(path), text)) from error
+    return data
 
 
 def _read(path: Path) -> str:
@@ -213,9 +249,9 @@ def _resolve(location: tuple[Any, ...], data: Any, finding: Any) -> tuple[Key, A
 def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
     kind, context = finding["type"], finding.get("ctx", {})
     if kind == "missing":
-        return f"the key `{finding['loc'][-1]}` is missing{_accepted_words(finding['loc'])}"
+        return f"the key `{finding['loc'][-1]}` is missing{_accepted_words(finding['loc'], data)}"
     if kind == "extra_forbidden":
-        known = _keys_beside(finding["loc"])
+        known = _keys_beside(finding["loc"], data)
         return f"unknown key; accepted here: {', '.join(known)}{nearest(str(key[-1]), known)}"
     if kind == "union_tag_not_found":
         return f"the key `{context['discriminator'].strip(chr(39))}` is missing; accepted: {_accepted_tags(key)}"
@@ -254,27 +290,29 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
 def _accepted_tags(key: Key) -> str:
     kinds: dict[str, Any] = {"energy": schema.Term, "solver": schema.SolverTable, "study": schema.StudyTable}
     union, name = (schema.Inputs, "law") if "inputs" in key else (kinds.get(str(key[0]), schema.Inputs), "kind")
+    if key[0] == _STUDY and (own := union_at(str(key[-1]))) is not None:
+        union = own
     members = get_args(get_args(union)[0])
     return ", ".join(get_args(member.model_fields[name].annotation)[0] for member in members)
 
 
-def _accepted_words(location: tuple[Any, ...]) -> str:
+def _accepted_words(location: tuple[Any, ...], data: dict[str, Any]) -> str:
     """The words that a missing key accepts, if it takes one of a list."""
-    model = _table_at(location)
+    model = _table_at(location, data)
     field = model.model_fields.get(location[-1]) if model is not None else None
     words = get_args(field.annotation) if field is not None else ()
     return f"; accepted: {', '.join(words)}" if words and all(isinstance(word, str) for word in words) else ""
 
 
-def _keys_beside(location: tuple[Any, ...]) -> list[str]:
+def _keys_beside(location: tuple[Any, ...], data: dict[str, Any]) -> list[str]:
     """The keys that the table accepts in which pydantic met an unknown one."""
-    model = _table_at(location)
+    model = _table_at(location, data)
     return list(model.model_fields) if model is not None else []
 
 
-def _table_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+def _table_at(location: tuple[Any, ...], data: dict[str, Any]) -> type[BaseModel] | None:
     """The model of the table in which pydantic met the key at ``location``."""
-    model: Any = schema.CaseTable
+    model: Any = root_of(data)
     for part in location[:-1]:
         model = _below(model, part)
     return model if isinstance(model, type) and issubclass(model, BaseModel) else None
@@ -321,4 +359,4 @@ def _check_labels(case: CaseFile) -> None:
         raise CaseError(("compare", "reference"), f'got "{reference}"; accepted: {choices}{nearest(reference, case.labels)}')
 
 
-__all__ = ["CaseFile", "InputError", "key_name", "load_case", "parse_case"]
+__all__ = ["CaseFile", "InputError", "StudyCase", "key_name", "load_case", "load_study", "parse_case"]

@@ -177,24 +177,60 @@ class SampleInputs(Table):
 Inputs = Annotated[NormalInputs | UniformInputs | CircleInputs | SampleInputs, Field(discriminator="law")]
 
 
-class Teacher(Table):
-    """What the network is to learn: neurons with weights, a density of neurons, or a column of the data."""
+def _as_row(value: Any) -> Any:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"needs a number, or a list of one for each output, got {value!r}")
+    return [value]
 
-    neurons: list[Row] | None = Field(None, min_length=1, max_length=100_000)
-    weights: list[Number] | None = Field(None, description="default: equal, of sum one")
+
+def _as_texts(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_NUMBER_SCHEMA: JsonDict = {"type": "number", "minimum": -_MOST, "maximum": _MOST}
+_TEXT_SCHEMA: JsonDict = {"type": "string", "minLength": 1, "maxLength": 1000}
+OutputWeights = Annotated[
+    Row,
+    BeforeValidator(_as_row),
+    WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 1, "maxItems": 16}]}),
+]
+Columns = Annotated[
+    list[Text],
+    Field(min_length=1, max_length=16),
+    BeforeValidator(_as_texts),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1, "maxItems": 16}]}),
+]
+
+
+class Teacher(Table):
+    """What the network is to learn: neurons with weights, a density of neurons, or columns of the data."""
+
+    neurons: list[Row] | None = Field(
+        None, min_length=1, max_length=100_000, description="each in the coordinates of θ, without those of output weights"
+    )
+    weights: list[OutputWeights] | None = Field(
+        None, description="a number for each neuron, or a list of one for each output; default: equal, of sum one"
+    )
     density: Text | None = Field(None, description="expression in the axis names; normalised by the program")
-    column: Text | None = Field(None, description="a column of the CSV file of the inputs")
+    column: Columns | None = Field(None, description="a column of the CSV file of the inputs, or a list of one for each output")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         _exactly_one(self, "neurons", "density", "column")
         if self.weights is not None and (self.neurons is None or len(self.weights) != len(self.neurons)):
             raise ValueError(f"needs one weight for each neuron, got {len(self.weights)} for {len(self.neurons or [])}")
+        if len({len(row) for row in self.weights or []}) > 1:
+            raise ValueError("needs equally many `weights` for each neuron, one for each output")
+        for name in self.column or []:
+            if (self.column or []).count(name) > 1:
+                raise ValueError(f'`column` holds "{name}" twice; give each output a column of its own')
         return self
 
 
 class TwoLayerTerm(Table):
-    """E = ½ E_x(∫σ(x·θ)ρ(dθ) − y(x))²."""
+    """E = ½ E_x|∫σ(x·θ)ρ(dθ) − y(x)|², or with w σ(x·θ) in place of σ(x·θ)."""
 
     kind: Literal["two_layer"]
     label: Label | None = None
@@ -202,8 +238,32 @@ class TwoLayerTerm(Table):
     inputs: Inputs = Field(default_factory=lambda: NormalInputs(law="normal"))
     teacher: Teacher
     parameter: Literal["vector", "angle"] = Field("vector", description="angle: the one axis is the angle of a unit vector")
-    bias: bool = Field(False, description="the last axis is an offset: σ(a·x + b)")
+    bias: bool = Field(False, description="the last axis of θ is an offset: σ(a·x + b)")
+    output: Literal["fixed", "trained"] = Field(
+        "fixed", description="trained: the axes after those of θ, one for each output, are the neuron's output weights w"
+    )
+    outputs: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="numbers that the network computes; with fixed output each has a θ of its own, whose axes follow one another"
+    )
+    expectation: Literal["quadrature", "closed"] = Field(
+        "quadrature", description="closed: closed forms for normal inputs, any number of them, and some activations"
+    )
+    decay: Positive | None = Field(None, description="λ of a weight decay λ/2 ∫|θ|² + |w|² dρ, which is a term of its own")
     tolerance: Annotated[float, Field(ge=1e-14, le=0.1)] | None = Field(None, description="relative error of the compressed features")
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if self.decay is not None and self.parameter == "angle":
+            raise ValueError("`decay` is of vectors, whose length an angle does not have; add a potential instead")
+        if self.expectation == "closed" and (not isinstance(self.inputs, NormalInputs) or self.inputs.count is not None):
+            raise ValueError('expectation = "closed" is for inputs with law = "normal", without `count`; leave it out for others')
+        found = len(self.teacher.column or []) or len((self.teacher.weights or [[1.0]])[0])
+        if self.teacher.density is None and found != self.outputs and (self.teacher.weights or self.teacher.column):
+            what = "columns" if self.teacher.column else "weights for each neuron"
+            raise ValueError(f"the network has {self.outputs} outputs (`outputs`), but the teacher {found} {what}")
+        if self.outputs > 1 and self.teacher.neurons is not None and self.teacher.weights is None:
+            raise ValueError(f"a teacher of {self.outputs} outputs needs `weights`, a list of {self.outputs} numbers for each neuron")
+        return self
 
 
 class PotentialTerm(Table):
@@ -212,6 +272,9 @@ class PotentialTerm(Table):
     kind: Literal["potential"]
     label: Label | None = None
     density: Text = Field(description="expression V in the axis names")
+    obstacle: Text | None = Field(
+        None, description="expression that is positive where no mass may be; only jko with back_and_forth keeps out of it"
+    )
 
 
 class EntropyTerm(Table):
@@ -238,6 +301,17 @@ class PorousMediumTerm(Table):
         return exponent
 
 
+class IncompressibleTerm(Table):
+    """0 for densities up to a bound, infinite beyond; only jko with back_and_forth keeps to it."""
+
+    kind: Literal["incompressible"]
+    label: Label | None = None
+    bound: Positive = Field(1.0, description="the largest density")
+    softness: Positive | None = Field(
+        None, description="pressures below this leave densities below the bound; default: so that fronts are about a cell thick"
+    )
+
+
 class InteractionTerm(Table):
     """½∬ c W(x − y) ρ(dx)ρ(dy)."""
 
@@ -257,7 +331,9 @@ class InteractionTerm(Table):
         return coefficient
 
 
-Term = Annotated[TwoLayerTerm | PotentialTerm | EntropyTerm | PorousMediumTerm | InteractionTerm, Field(discriminator="kind")]
+Term = Annotated[
+    TwoLayerTerm | PotentialTerm | EntropyTerm | PorousMediumTerm | IncompressibleTerm | InteractionTerm, Field(discriminator="kind")
+]
 
 
 class Initial(Table):
@@ -405,13 +481,14 @@ class MovementSolver(Table):
     kind: Literal["jko"]
     label: Label | None = None
     tau: Positive = Field(description="the longest step; steps have equal lengths up to each saved time")
-    method: Literal["auto", "quantile", "residual"] = Field(
+    method: Literal["auto", "quantile", "residual", "transport", "entropic", "back_and_forth"] = Field(
         "auto",
-        description="quantile: a density on an interval, any energy; residual: networks and potentials, atoms in any dimension; auto: "
-        "quantile where there are `cells` or other terms, else residual",
+        description="quantile: a density on an interval or circle, any energy; residual: networks and potentials, atoms in any dimension; transport: "
+        "exact transport between few cells; entropic: Sinkhorn's scaling on cells; back_and_forth: internal energies and potentials in "
+        "boxes of one or two dimensions; auto: the fastest that has no bias",
     )
     cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] | None = Field(
-        None, min_length=1, max_length=1, description="with quantile: the grid on which densities are stored, as exact cell masses"
+        None, min_length=1, max_length=3, description="the grid of densities (not with residual); with quantile they are only stored there"
     )
     count: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         None,
@@ -422,11 +499,18 @@ class MovementSolver(Table):
     tolerance: Annotated[float, Field(ge=1e-12, le=1e-1)] | None = Field(
         None, description="largest W2 between a step and its two halves, which are kept; default: steps of fixed length"
     )
+    accuracy: Annotated[float, Field(ge=1e-14, le=1e-1)] | None = Field(
+        None,
+        description="transport: duality gap of a step relative to its energy; entropic: error of the marginals; back_and_forth: a step's "
+        "residual as a share of the mass",
+    )
+    epsilon: Positive | None = Field(None, description="with entropic: the regularisation of transport; default: tied to tau and the cells")
+    debiased: bool | None = Field(None, description="with entropic: whether the bias of the regularisation is taken out")
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
-        if self.method == "quantile" and self.cells is None:
-            raise ValueError('method = "quantile" needs `cells`, the grid on which densities are stored, e.g. cells = [512]')
+        if self.method not in ("auto", "residual") and self.cells is None:
+            raise ValueError(f'method = "{self.method}" needs `cells`, the grid on which densities are stored, e.g. cells = [512]')
         if self.method == "residual" and self.cells is not None:
             raise ValueError('method = "residual" moves atoms, which have no `cells`; leave them out')
         return self
@@ -581,7 +665,80 @@ class ParticleLimitTable(Table):
         return self
 
 
-StudyTable = Annotated[RefinementTable | ParticleLimitTable, Field(discriminator="kind")]
+def _as_labels(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_LABEL_SCHEMA = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$"}
+Labels = Annotated[
+    list[Label],
+    Field(min_length=1, max_length=64),
+    BeforeValidator(_as_labels),
+    WithJsonSchema({"anyOf": [_LABEL_SCHEMA, {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1, "maxItems": 64}]}),
+]
+
+
+def _check_distinct(table: BaseModel, *names: str) -> None:
+    """Raises ValueError where a list holds an element twice."""
+    for name in names:
+        values = getattr(table, name) or []
+        if len(set(values)) < len(values):
+            raise ValueError(f"`{name}` holds one of its elements twice, got {values}")
+
+
+class TimeStepTable(Table):
+    """Orders of convergence of minimising movements in their time step."""
+
+    kind: Literal["time_step"]
+    solver: Labels | None = Field(None, description="label of a jko solver, or of several; default: the first jko solver")
+    steps: list[Positive] = Field(min_length=3, max_length=64, description="values of tau, which must divide the time between saved times")
+    orders: list[Annotated[int, Field(ge=1, le=2)]] | None = Field(
+        None, min_length=1, max_length=2, description="orders of the steps to run: 1, 2 or both; default: the solver's own"
+    )
+    reference: Label | None = Field(
+        None,
+        description="what errors are measured against beside the finest step of the same solver: exact, the label of another solver, or "
+        "finest for nothing else; default: exact if given, else finest",
+    )
+    exact: Text | None = Field(None, description="expression in the axis names and t: the exact density, which is not normalised")
+    norms: list[Norm] | None = Field(None, min_length=1, description="default: w2, l1 (of densities) and loss")
+    times: list[Annotated[float, Field(gt=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: the last")
+    expected: ExpectedOrders | None = Field(None, description="orders that the fits must show; default: that of the steps, in every norm")
+    allowance: Positive | None = Field(
+        None, description="how far a fitted order may be from the expected one; default: 0.1 for steps of order 1, 0.2 of order 2"
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        _check_distinct(self, "solver", "steps", "orders", "norms", "times")
+        return self
+
+
+Measured = Literal["w2", "l1", "loss"]
+
+
+class CrossCheckTable(Table):
+    """All solvers of the case side by side, each with an estimate of its own error: do they agree within these?"""
+
+    kind: Literal["cross_check"]
+    solvers: list[Label] | None = Field(None, min_length=2, description="labels; default: all")
+    reference: Label | None = Field(None, description="label of the run to compare with; default: that of [compare], else the first")
+    norms: list[Measured] | None = Field(None, min_length=1, description="default: all")
+    times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: all")
+    allowance: Positive | None = Field(
+        None, description="how many times the sum of their stated errors two runs may be apart; default: 1"
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        _check_distinct(self, "solvers", "norms", "times")
+        return self
+
+
+StudyTable = Annotated[
+    RefinementTable | ParticleLimitTable | TimeStepTable | CrossCheckTable,
+    Field(discriminator="kind"),
+]
 
 
 class CaseTable(Table):

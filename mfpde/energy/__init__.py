@@ -2,11 +2,14 @@
 
 from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.base import Energy, EnergySum, GridEnergy
+from mfpde.energy.incompressible import Incompressible
 from mfpde.energy.inputs import Circle, InputLaw, Normal, Samples, Uniform
 from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Entropy, Power
-from mfpde.energy.network import TwoLayer, two_layer
+from mfpde.energy.network import TwoLayer
+from mfpde.energy.networks import Neurons, closed_two_layer, two_layer
 from mfpde.energy.pair_kernel import PairKernel
+from mfpde.energy.pair_network import PairNetwork
 from mfpde.energy.potential import Potential
 
 __all__ = [
@@ -17,14 +20,18 @@ __all__ = [
     "EnergySum",
     "Entropy",
     "GridEnergy",
+    "Incompressible",
     "InputLaw",
     "Interaction",
+    "Neurons",
     "Normal",
     "PairKernel",
+    "PairNetwork",
     "Potential",
     "Power",
     "Samples",
     "TwoLayer",
     "Uniform",
+    "closed_two_layer",
     "two_layer",
 ]

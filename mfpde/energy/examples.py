@@ -6,15 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.arrays import FloatArray, IntArray
+from mfpde.domain import Domain
 from mfpde.energy.activations import Activation
 from mfpde.energy.features import Parameters, SampledFeatures
 from mfpde.energy.inputs import InputLaw, Samples
+from mfpde.energy.outputs import PLAIN, Outputs
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Inputs of ``width`` numbers from a ``law``; their targets are ``data`` (n,) that belong to its samples, or else come from
-    ``target_at``, which maps inputs (Q, D) to targets (Q,). ``bias``: D has one more input, which is always 1."""
+    ``target_at``, which maps inputs (Q, D) to targets (Q,); with k ``outputs`` targets are (n, k) and (Q, k). ``bias``: D has one more
+    input, which is always 1. ``neurons`` is the domain of the single neurons, which matters unless the outputs are plain."""
 
     activation: Activation
     parameters: Parameters
@@ -23,6 +26,8 @@ class Examples:
     bias: bool
     target_at: Callable[[FloatArray], FloatArray] | None
     data: FloatArray | None
+    outputs: Outputs = PLAIN
+    neurons: Domain | None = None
 
     @property
     def size(self) -> int | None:
@@ -30,7 +35,7 @@ class Examples:
         return len(self.law.points) if isinstance(self.law, Samples) else None
 
     def draw(self, generator: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray]:
-        """``count`` independent inputs (count, width) of the law and their targets (count,); samples are drawn with replacement.
+        """``count`` independent inputs (count, width) of the law and their targets (count, …); samples are drawn with replacement.
         Raises ValueError for a count below 1."""
         if count < 1:
             raise ValueError(f"the number of inputs must be at least 1, got {count}")
@@ -40,7 +45,7 @@ class Examples:
         return inputs, self._targets(inputs)
 
     def rows(self, indices: IntArray) -> tuple[FloatArray, FloatArray]:
-        """The samples with these ``indices`` (count,), as inputs (count, width) and targets (count,). Raises ValueError for other laws."""
+        """The samples with these ``indices`` (count,), as inputs (count, width) and targets (count, …). Raises ValueError for others."""
         if not isinstance(self.law, Samples):
             raise ValueError("only inputs that are samples have rows; draw from the law instead")
         inputs = self.law.points[indices]

@@ -80,6 +80,9 @@ class Features(Protocol):
     def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
         """∫Φ dρ of atoms, (r,)."""
 
+    def values(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """Φ·λ at points (N, d), as (N,), without an array of all features."""
+
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d)."""
 
@@ -109,6 +112,10 @@ class InterpolatedFeatures:
     def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
         """∫Φ dρ of atoms, (r,)."""
         return np.asarray(self.mixing @ network_values(self.activation, self.parameters.vectors(points), weights, self.nodes))
+
+    def values(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """Φ·λ at points (N, d), as (N,): the network's sums with inputs and neurons exchanged."""
+        return network_values(self.activation, self.nodes, lam @ self.mixing, self.parameters.vectors(points))
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d)."""
@@ -145,6 +152,10 @@ class SampledFeatures:
     def moments(self, points: FloatArray, weights: FloatArray) -> FloatArray:
         """∫Φ dρ of atoms, (Q,)."""
         return self.scale * network_values(self.activation, self.parameters.vectors(points), weights, self.nodes)
+
+    def values(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """Φ·λ at points (N, d), as (N,)."""
+        return network_values(self.activation, self.nodes, self.scale * lam, self.parameters.vectors(points))
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d)."""
@@ -231,11 +242,24 @@ class HarmonicFeatures:
         waves = self.coefficients * np.array(sums)
         return np.concatenate([waves.real, waves.imag[1:]])
 
+    def _modes(self, lam: FloatArray) -> ComplexArray:
+        """The coefficients of e^{ikα} in Φ·λ/|θ|, of which the real part is meant."""
+        count = len(self.coefficients)
+        return np.asarray(self.coefficients * (lam[:count] - 1j * np.concatenate([[0.0], lam[count:]])))
+
+    def values(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """Φ·λ at points (N, d), as (N,), by Horner's rule."""
+        radius, turn = self._polar(points)
+        modes, square = self._modes(lam), turn * turn
+        total = np.zeros_like(square)
+        for mode in modes[:1:-1]:
+            total = (total + mode) * square
+        return np.asarray(radius * (total + modes[0] + modes[1] * turn).real)
+
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d); its radial and its angular part by Horner's rule."""
         _, turn = self._polar(points)
-        count = len(self.coefficients)
-        modes = self.coefficients * (lam[:count] - 1j * np.concatenate([[0.0], lam[count:]]))
+        count, modes = len(self.coefficients), self._modes(lam)
         square = turn * turn
         along, across = np.zeros_like(square), np.zeros_like(square)
         for m in range(count - 2, 0, -1):

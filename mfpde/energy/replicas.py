@@ -12,6 +12,7 @@ from mfpde.energy.activations import ACTIVATIONS, Activation
 from mfpde.energy.base import Energy, EnergySum, GridEnergy
 from mfpde.energy.features import Features, InterpolatedFeatures, SampledFeatures
 from mfpde.energy.network import TwoLayer
+from mfpde.energy.outputs import WeightedFeatures
 from mfpde.energy.potential import Potential
 from mfpde.measure import Measure, Particles
 
@@ -103,6 +104,10 @@ def _moments(features: Features, points: FloatArray, weights: FloatArray) -> Flo
     """∫Φ dρ of as many systems as ``weights`` (K, size) has rows, whose atoms are ``points`` (K size, d), as (K, r)."""
     if len(weights) == 1:
         return features.moments(points, weights[0])[None]
+    if isinstance(features, WeightedFeatures):
+        theta, outer = features.split(points)
+        products = (weights * outer[:, m].reshape(weights.shape) for m in range(features.outputs))
+        return np.concatenate([_moments(features.inner, theta, product) for product in products], axis=1)
     if not isinstance(features, InterpolatedFeatures | SampledFeatures):
         return np.asarray(np.einsum("rkn,kn->kr", features.evaluate(points).reshape(features.rank, *weights.shape), weights))
     values = features.nodes @ features.parameters.vectors(points).T

@@ -1,8 +1,8 @@
 """Atoms and piecewise polynomials of degree seven on a box of equal cells, in one, two or three dimensions.
 
 In each cell t ∈ [−1, 1]^d are the local coordinates. ``deposit`` gives the moments ∫t^j dρ of every cell, 8^d of them, ``slopes`` is the
-gradient of a polynomial Σ_j C_j t^j given in every cell: one reads and writes, the other reads, one block of 8^d numbers an atom, eight at
-a time. The blocks start at cache lines.
+gradient of a polynomial Σ_j C_j t^j given in every cell, and ``heights`` its value as well: one reads and writes, the others read, one
+block of 8^d numbers an atom, eight at a time. The blocks start at cache lines.
 """
 
 from collections.abc import Callable
@@ -100,6 +100,27 @@ def add_powers(_: Any, table: Any, start: Any, t: Any, mass: Any) -> tuple[Any, 
     return _types.void(table, _types.intp, t, _types.float64), generate
 
 
+def _on_lines(builder: Any, data: Any, start: Any, outer: list[Any]) -> tuple[list[Any], Any]:
+    """The slopes along all axes but the last one and the values, as polynomials of the last coordinate."""
+    lines = [_spread(builder, u) for u in outer]
+
+    def horner(axis: int, row: int) -> list[Any]:
+        """The slopes along the axes from ``axis`` to the last but one, then the values."""
+        if axis == len(lines):
+            return [builder.load(_row(builder, data, start, row), align=_LINE)]
+        stride = POINTS ** (len(lines) - 1 - axis)
+        found = horner(axis + 1, row + (POINTS - 1) * stride)
+        sums, along = found, _constant([0.0] * POINTS)
+        for k in range(POINTS - 2, -1, -1):
+            along = _fused(builder, along, lines[axis], sums[-1])
+            found = horner(axis + 1, row + k * stride)
+            sums = [_fused(builder, total, lines[axis], term) for total, term in zip(sums, found, strict=True)]
+        return [along, *sums]
+
+    *slopes, values = horner(0, 0)
+    return slopes, values
+
+
 @_intrinsic
 def polynomial_slopes(_: Any, table: Any, start: Any, t: Any) -> tuple[Any, Callable[..., Any]]:
     """The gradient at ``t``, a tuple of d numbers, of the polynomial with the 8^d coefficients of ``table`` from ``start`` on."""
@@ -107,27 +128,65 @@ def polynomial_slopes(_: Any, table: Any, start: Any, t: Any) -> tuple[Any, Call
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         *outer, last = _coordinates(builder, signature, arguments)
-        lines = [_spread(builder, u) for u in outer]
-
-        def horner(axis: int, row: int) -> list[Any]:
-            """The slopes along the axes from ``axis`` to the last but one, then the values, as polynomials of the last coordinate."""
-            if axis == len(lines):
-                return [builder.load(_row(builder, data, arguments[1], row), align=_LINE)]
-            stride = POINTS ** (len(lines) - 1 - axis)
-            found = horner(axis + 1, row + (POINTS - 1) * stride)
-            sums, along = found, _constant([0.0] * POINTS)
-            for k in range(POINTS - 2, -1, -1):
-                along = _fused(builder, along, lines[axis], sums[-1])
-                found = horner(axis + 1, row + k * stride)
-                sums = [_fused(builder, total, lines[axis], term) for total, term in zip(sums, found, strict=True)]
-            return [along, *sums]
-
         powers = _powers(builder, last)
-        *slopes, values = horner(0, 0)
+        slopes, values = _on_lines(builder, data, arguments[1], outer)
         gradient = [_dot(builder, slope, powers) for slope in slopes]
         return context.make_tuple(builder, signature.return_type, [*gradient, _dot(builder, values, _power_slopes(builder, powers))])
 
     return _types.UniTuple(_types.float64, t.count)(table, _types.intp, t), generate
+
+
+@_intrinsic
+def polynomial_value_and_slopes(_: Any, table: Any, start: Any, t: Any) -> tuple[Any, Callable[..., Any]]:
+    """The value at ``t`` before the gradient of ``polynomial_slopes``, d + 1 numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        *outer, last = _coordinates(builder, signature, arguments)
+        powers = _powers(builder, last)
+        slopes, values = _on_lines(builder, data, arguments[1], outer)
+        gradient = [_dot(builder, slope, powers) for slope in slopes]
+        found = [_dot(builder, values, powers), *gradient, _dot(builder, values, _power_slopes(builder, powers))]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return _types.UniTuple(_types.float64, t.count + 1)(table, _types.intp, t), generate
+
+
+@_intrinsic
+def polynomial_value(_: Any, table: Any, start: Any, t: Any) -> tuple[Any, Callable[..., Any]]:
+    """The value at ``t``, a pair, of the polynomial with the 64 coefficients of ``table`` from ``start`` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        outer, last = _coordinates(builder, signature, arguments)
+        line, value = _spread(builder, outer), _constant([0.0] * POINTS)
+        for row in range(POINTS - 1, -1, -1):
+            value = _fused(builder, value, line, builder.load(_row(builder, data, arguments[1], row), align=_LINE))
+        return _dot(builder, value, _powers(builder, last))
+
+    return _types.float64(table, _types.intp, t), generate
+
+
+@_intrinsic
+def polynomial_bends(_: Any, table: Any, start: Any, t: Any) -> tuple[Any, Callable[..., Any]]:
+    """The slopes and second derivatives (0; 1; 00, 01, 11) at ``t``, a pair, of the polynomial with the 64 coefficients of ``table`` from
+    ``start`` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        outer, last = _coordinates(builder, signature, arguments)
+        line, powers = _spread(builder, outer), _powers(builder, last)
+        value = along = bend = _constant([0.0] * POINTS)
+        for row in range(POINTS - 1, -1, -1):
+            bend, along = _fused(builder, bend, line, along), _fused(builder, along, line, value)
+            value = _fused(builder, value, line, builder.load(_row(builder, data, arguments[1], row), align=_LINE))
+        rising = _power_slopes(builder, powers)
+        pairs = [(along, powers), (value, rising), (bend, powers), (along, rising), (value, _power_slopes(builder, rising))]
+        found = [_dot(builder, a, b) for a, b in pairs]
+        found[2] = builder.fmul(found[2], ir.Constant(_REAL, 2.0))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return _types.UniTuple(_types.float64, 5)(table, _types.intp, t), generate
 
 
 @sum_kernel
@@ -201,6 +260,36 @@ def slopes_some(
             out[i, 0], out[i, 1], out[i, 2] = scale[0] * tall[0], scale[1] * tall[1], scale[2] * tall[2]
 
 
+@sum_kernel
+def heights_some(
+    points: FloatArray, table: FloatArray, start: int, end: int, lower: FloatArray, inverse: FloatArray, cells: IntArray, out: FloatArray
+) -> None:
+    """``heights`` of the points from ``start`` to ``end``."""
+    scale = 2.0 * inverse
+    if points.shape[1] == 1:
+        rows = table.reshape((cells[0], POINTS))
+        for i in range(start, end):
+            k, t = _place(points[i, 0], lower[0], inverse[0], cells[0])
+            value, slope = rows[k, 7], 0.0
+            for j in range(6, -1, -1):
+                slope = slope * t + value
+                value = value * t + rows[k, j]
+            out[i, 0], out[i, 1] = value, scale[0] * slope
+    elif points.shape[1] == 2:
+        for i in range(start, end):
+            k, t = _place(points[i, 0], lower[0], inverse[0], cells[0])
+            m, u = _place(points[i, 1], lower[1], inverse[1], cells[1])
+            found = polynomial_value_and_slopes(table, 64 * (k * cells[1] + m), (t, u))
+            out[i, 0], out[i, 1], out[i, 2] = found[0], scale[0] * found[1], scale[1] * found[2]
+    else:
+        for i in range(start, end):
+            k, t = _place(points[i, 0], lower[0], inverse[0], cells[0])
+            m, u = _place(points[i, 1], lower[1], inverse[1], cells[1])
+            n, v = _place(points[i, 2], lower[2], inverse[2], cells[2])
+            tall = polynomial_value_and_slopes(table, 512 * ((k * cells[1] + m) * cells[2] + n), (t, u, v))
+            out[i, 0], out[i, 1], out[i, 2], out[i, 3] = tall[0], scale[0] * tall[1], scale[1] * tall[2], scale[2] * tall[3]
+
+
 @kernel
 def _deposit_alone(
     points: FloatArray, weights: FloatArray, lower: FloatArray, inverse: FloatArray, cells: IntArray, parts: FloatArray
@@ -228,6 +317,15 @@ def _slopes_together(
     for b in prange(BLOCKS):
         start, end = b * len(points) // BLOCKS, (b + 1) * len(points) // BLOCKS
         slopes_some(points, table, start, end, lower, inverse, cells, out)
+
+
+@parallel_kernel
+def _heights_together(
+    points: FloatArray, table: FloatArray, lower: FloatArray, inverse: FloatArray, cells: IntArray, out: FloatArray
+) -> None:
+    for b in prange(BLOCKS):
+        start, end = b * len(points) // BLOCKS, (b + 1) * len(points) // BLOCKS
+        heights_some(points, table, start, end, lower, inverse, cells, out)
 
 
 def blocks_of(atoms: int, size: int) -> int:
@@ -274,4 +372,18 @@ def slopes(points: FloatArray, table: FloatArray, lower: FloatArray, inverse: Fl
         _slopes_together(points, rows, lower, inverse, cells, out)
     else:
         slopes_some(points, rows, 0, len(points), lower, inverse, cells, out)
+    return out
+
+
+def heights(
+    points: FloatArray, table: FloatArray, lower: FloatArray, inverse: FloatArray, cells: IntArray, *, together: bool
+) -> FloatArray:
+    """The values, then the gradient, of the polynomials of ``slopes``, (N, 1 + d)."""
+    rows, out = cache_lines(1, table.size)[0], np.empty((len(points), points.shape[1] + 1))
+    np.copyto(rows.reshape(table.shape), table)
+    points = np.ascontiguousarray(points)
+    if together:
+        _heights_together(points, rows, lower, inverse, cells, out)
+    else:
+        heights_some(points, rows, 0, len(points), lower, inverse, cells, out)
     return out

@@ -7,6 +7,7 @@ for the atoms, and the rest does not depend on N. The velocity is the gradient o
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from mfpde.arrays import FloatArray, IntArray, physical_memory
 from mfpde.domain import Domain
 from mfpde.energy.features import Features, probe_points
-from mfpde.energy.stencil import POINTS, deposit, slopes
+from mfpde.energy.outputs import RowFeatures, WeightedFeatures
+from mfpde.energy.stencil import POINTS, deposit, heights, slopes
 from mfpde.energy.teams import Team
 
 TOLERANCE = 1e-9
@@ -28,6 +30,7 @@ _CHOSEN = 0.02
 _FEW = 3
 """Features that are so few that a table gains nothing."""
 _BLOCK, _TINY = 1 << 22, 1e-300
+_CACHED = 1 << 16
 _HOPELESS = 32
 """More cells than this along several axes must bring smaller errors."""
 """Seconds from which on the making of a table is worth a word."""
@@ -86,11 +89,28 @@ class TabulatedFeatures:
         with self._teams[0].at_work(len(points)) as together:
             moments = deposit(points, weights, self.lower, self.inverse, self.cells, together=together)
         dimension = len(self.axes)
-        mixed = np.moveaxis(
-            moments.reshape(*self.cells, *(POINTS,) * dimension), range(dimension, 2 * dimension), range(1, 2 * dimension, 2)
-        )
-        at_nodes = _along_axes(mixed.reshape(self.cells * POINTS), self.axes)
+        split = moments.reshape(*self.cells, *(POINTS,) * dimension)
+        at_nodes = np.zeros([len(axis) for axis in self.axes])
+        for some in _some_rows(split):
+            first = self.axes[0][:, POINTS * some.start : POINTS * some.stop]
+            part, others = _without_empty_ends(split[some], self.axes[1:])
+            mixed = np.moveaxis(part, range(dimension, 2 * dimension), range(1, 2 * dimension, 2))
+            rows = mixed.reshape(first.shape[1], *(axis.shape[1] for axis in others))
+            for axis, other in enumerate(others, 1):
+                rows = _along(rows, other, axis)
+            at_nodes += _along(rows, first, 0)
         return np.asarray(self.core @ np.ravel(at_nodes))
+
+    def values(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        """Φ·λ at points (N, d), as (N,)."""
+        return self.values_and_gradient(points, lam)[0]
+
+    def values_and_gradient(self, points: FloatArray, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Φ·λ (N,) and its gradient (N, d)."""
+        table = self._polynomials(lam)
+        with self._teams[1].at_work(len(points)) as together:
+            found = heights(points, table, self.lower, self.inverse, self.cells, together=together)
+        return found[:, 0].copy(), found[:, 1:].copy()
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d)."""
@@ -98,24 +118,63 @@ class TabulatedFeatures:
         with self._teams[1].at_work(len(points)) as together:
             return slopes(points, table, self.lower, self.inverse, self.cells, together=together)
 
-    def _polynomials(self, lam: FloatArray) -> FloatArray:
-        """The coefficients of Φ·λ in every cell, (cells, 8, …, 8)."""
+    def _polynomials(self, lam: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """The coefficients of Φ·λ in every cell, (cells, 8, …, 8), in ``out`` where there is one."""
         dimension = len(self.axes)
-        at_nodes = (lam @ self.core).reshape([len(axis) for axis in self.axes])
-        rows = _along_axes(at_nodes, tuple(axis.T for axis in self.axes))
-        split = rows.reshape([n for count in self.cells for n in (count, POINTS)])
-        return np.moveaxis(split, range(1, 2 * dimension, 2), range(dimension, 2 * dimension))
+        found = np.empty((*self.cells, *(POINTS,) * dimension)) if out is None else out
+        values = (lam @ self.core).reshape([len(axis) for axis in self.axes])
+        for axis in range(1, dimension):
+            values = _along(values, self.axes[axis].T, axis)
+        for some in _some_rows(found, every=True):
+            rows = _along(values, self.axes[0][:, POINTS * some.start : POINTS * some.stop].T, 0)
+            split = rows.reshape([n for count in found[some].shape[:dimension] for n in (count, POINTS)])
+            np.copyto(found[some], np.moveaxis(split, range(1, 2 * dimension, 2), range(dimension, 2 * dimension)))
+        return found
 
 
-def _along_axes(values: FloatArray, matrices: tuple[FloatArray, ...]) -> FloatArray:
-    """Each axis of ``values`` multiplied by its matrix, the last axis first."""
-    for matrix in reversed(matrices):
-        values = np.moveaxis(values, -1, 0)
-        values = (matrix @ values.reshape(len(values), -1)).reshape(len(matrix), *values.shape[1:])
-    return values
+def _some_rows(split: FloatArray, *, every: bool = False) -> Iterator[slice]:
+    """Cells along the first axis of ``split`` (cells, 8, …, 8) that fit a cache together; those that hold atoms, or all."""
+    step = max(1, _CACHED * len(split) // split.size)
+    for start in range(0, len(split), step):
+        some = slice(start, min(start + step, len(split)))
+        if every or np.any(_cell_masses(split[some])):
+            yield some
 
 
-def tabulated(features: Features, domain: Domain, tolerance: float, count: int) -> TabulatedFeatures | None:
+def _without_empty_ends(part: FloatArray, others: tuple[FloatArray, ...]) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+    """The cells between the first and the last along the second axis that hold atoms, and the matrices of all but the first axis there."""
+    if not others:
+        return part, others
+    held = np.flatnonzero(np.any(_cell_masses(part), axis=tuple(k for k in range(part.ndim // 2) if k != 1)))
+    low, high = int(held[0]), int(held[-1]) + 1
+    return part[:, low:high], (others[0][:, POINTS * low : POINTS * high], *others[1:])
+
+
+def _cell_masses(part: FloatArray) -> FloatArray:
+    """The moments of degree zero among those of cells (cells, 8, …, 8)."""
+    cells = part.shape[: part.ndim // 2]
+    return np.asarray(part.reshape(*cells, -1)[..., 0])
+
+
+def _along(values: FloatArray, matrix: FloatArray, axis: int) -> FloatArray:
+    """One axis of ``values`` multiplied by a matrix."""
+    shape = values.shape
+    last = axis == len(shape) - 1
+    found = values.reshape(-1, shape[-1]) @ matrix.T if last else matrix @ values.reshape(*shape[:axis], shape[axis], -1)
+    return np.asarray(found.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :]))
+
+
+Tables = TabulatedFeatures | WeightedFeatures | RowFeatures
+
+
+def tabulated(features: Features, domain: Domain, tolerance: float, count: int) -> Tables | None:
+    """The features with those of a single output on a table, see ``table_of``; None where there is none."""
+    if isinstance(features, WeightedFeatures | RowFeatures):
+        return features.on_tables(lambda inner, neurons: table_of(inner, neurons, tolerance, count))
+    return table_of(features, domain, tolerance, count)
+
+
+def table_of(features: Features, domain: Domain, tolerance: float, count: int) -> TabulatedFeatures | None:
     """A table of which both Φ and ∇Φ are off by at most ``tolerance``, relative to the largest |Φ| and |∇Φ|, at probes that fill the box
     around the domain and crowd at its walls and towards zero.
 
@@ -202,7 +261,7 @@ class _Probes:
         points = np.concatenate([probe_points(box, _PROBES), corners])
         directions = _random_directions(features)
         gradients = np.stack([features.gradient(points, lam) for lam in directions])
-        return _Probes(points, directions, _along(directions, features, points), gradients)
+        return _Probes(points, directions, _values_along(directions, features, points), gradients)
 
     def error(self, table: TabulatedFeatures) -> float:
         """The larger relative error of the table's values and gradients; random λ show the size of vectors over the features."""
@@ -219,7 +278,7 @@ def _random_directions(features: Features) -> FloatArray:
     return np.random.default_rng(5).standard_normal((_DIRECTIONS, features.rank))
 
 
-def _along(directions: FloatArray, features: Features, points: FloatArray) -> FloatArray:
+def _values_along(directions: FloatArray, features: Features, points: FloatArray) -> FloatArray:
     """Φ·λ at points (M, d) for each of the λ (K, r), (K, M); in blocks, since there may be many features."""
     found, block = np.empty((len(directions), len(points))), max(64, _BLOCK // features.rank)
     for k in range(0, len(points), block):
@@ -280,7 +339,7 @@ class _Lines:
         places = np.unique(probe_points(side, _ON_A_LINE)[:, 0])
         directions, points = _random_directions(features), _on_lines(others, axis, places)
         shape = (len(directions), len(others), len(places))
-        values = _along(directions, features, points).reshape(shape)
+        values = _values_along(directions, features, points).reshape(shape)
         along = np.stack([features.gradient(points, lam)[:, axis] for lam in directions]).reshape(shape)
         return _Lines(features, box, axis, directions, others, places, values, along)
 
@@ -314,7 +373,7 @@ class _Lines:
     def _sampled(self, cells: int) -> FloatArray:
         """Φ·λ at the nodes, (K, L, n)."""
         points = _on_lines(self.others, self.axis, _nodes(self.box, self.axis, cells))
-        return _along(self.directions, self.features, points).reshape(len(self.directions), len(self.others), -1)
+        return _values_along(self.directions, self.features, points).reshape(len(self.directions), len(self.others), -1)
 
     def table(self, sample: FloatArray, tolerance: float) -> _AxisTable:
         """The axis with as few nodes chosen as determine Φ on the lines to ``tolerance``, by pivoted QR."""

@@ -12,20 +12,33 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from mfpde.compare import Comparison
-from mfpde.energy.network import TwoLayer
 from mfpde.figures.branches import make_branch_figure
 from mfpde.figures.curves import make_distance_figure, make_energy_figure, make_trajectory_figure
 from mfpde.figures.densities import make_density_figure
-from mfpde.figures.network import find_input_line, make_network_figure
+from mfpde.figures.network import Network, find_input_line, make_network_figure
 from mfpde.figures.refinement import make_refinement_figure
 from mfpde.figures.style import make_distinct, use_style
 from mfpde.storage import StoredRun
 from mfpde.study.refinement import RefinementStudy
 
 if TYPE_CHECKING:
+    from mfpde.study.cross_check import CrossCheck
     from mfpde.study.limit_text import LimitReport
+    from mfpde.study.time_step import TimeStepStudy
+    from mfpde.study.two_scalings_text import ScalingsReport
 
-__all__ = ["FORMATS", "draw_branches", "draw_comparison", "draw_limit", "draw_network", "draw_refinement", "draw_run"]
+__all__ = [
+    "FORMATS",
+    "draw_branches",
+    "draw_comparison",
+    "draw_cross_check",
+    "draw_limit",
+    "draw_network",
+    "draw_refinement",
+    "draw_run",
+    "draw_time_step",
+    "draw_two_scalings",
+]
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -76,14 +89,14 @@ def draw_branches(run: StoredRun, folder: Path, formats: Sequence[str] = ("png",
         return _save_all({f"{run.path.stem}-branches": make_branch_figure(run)}, folder, formats)
 
 
-def draw_network(term: TwoLayer, runs: Sequence[StoredRun], folder: Path, formats: Sequence[str] = ("png",)) -> Path | None:
+def draw_network(term: Network, runs: Sequence[StoredRun], folder: Path, formats: Sequence[str] = ("png",)) -> Path | None:
     """Write the network functions x ↦ ∫σ(x·θ)ρ_t(dθ) beside the teacher or data, for inputs on a line or circle.
 
     Returns the first path written, None for other inputs or runs without saved times. Raises ValueError for an unknown format.
     """
     _check_formats(formats)
     runs = make_distinct([run for run in runs if run.run.measures])
-    line = find_input_line(term, runs[0].domain) if runs else None
+    line = find_input_line(term) if runs else None
     if line is None:
         return None
     with use_style():
@@ -110,6 +123,50 @@ def draw_limit(report: "LimitReport", folder: Path, formats: Sequence[str] = ("p
     _check_formats(formats)
     with use_style():
         return _save_all({"study-limit": make_limit_figure(report)}, folder, formats)
+
+
+def draw_time_step(study: "TimeStepStudy", title: str, folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-time-step, the errors and orders of minimising movements, to ``folder``; returns the paths, none without an error.
+
+    Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.time_step import make_time_step_figure
+
+    _check_formats(formats)
+    with use_style():
+        return _save_all({"study-time-step": make_time_step_figure(study, title)}, folder, formats)
+
+
+def draw_cross_check(check: "CrossCheck", runs: Sequence[StoredRun], folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-density, the runs on top of each other, and study-distance, how far they are apart and may be, to ``folder``.
+
+    Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.cross_check import make_cross_check_figure
+
+    _check_formats(formats)
+    kept = [run for run in runs if run.run.measures]
+    with use_style():
+        figures = {"study-density": make_density_figure(kept), "study-distance": make_cross_check_figure(check, runs)}
+        return _save_all(figures, folder, formats)
+
+
+def draw_two_scalings(report: "ScalingsReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-curves, study-heat-map and study-lazy, those that the study has, to ``folder``; returns the paths.
+
+    Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.two_scalings import make_curves_figure, make_heat_map_figure, make_lazy_figure
+
+    _check_formats(formats)
+    table = report.plan.table
+    with use_style():
+        figures = {
+            "study-curves": make_curves_figure(report) if table.curves else None,
+            "study-heat-map": make_heat_map_figure(report) if table.heat_map else None,
+            "study-lazy": make_lazy_figure(report) if table.lazy else None,
+        }
+        return _save_all(figures, folder, formats)
 
 
 def _check_formats(formats: Sequence[str]) -> None:

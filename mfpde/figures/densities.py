@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from mfpde.arrays import FloatArray
 from mfpde.disk import Disk, PolarGrid
 from mfpde.domain import Axis, Domain, Grid
+from mfpde.figures.obstacles import draw_obstacles
 from mfpde.figures.panels import SPIKE, Panel, Scale, choose_times, find_level, find_scale, make_marginal_panels, make_panel, share_scale
 from mfpde.figures.style import (
     COLOR_MAP,
@@ -92,6 +93,7 @@ def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
     for k, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)
         _draw_line_panel(axes, panel, bars[k], scales[k])
+        draw_obstacles(axes, runs[0])
         set_coordinate_ticks(axes, "x", panel.domain.axes[0], 6 if columns < 3 else 5, columns > 1)
         bottom, left = k + columns >= rows * columns or len(panels) < rows * columns, k % columns == 0
         axes.tick_params(labelbottom=bottom, labelleft=left or not together)
@@ -212,6 +214,9 @@ def _map_figure(runs: Sequence[StoredRun], panels: Sequence[Panel], title: str, 
     for k, panel in enumerate(panels):
         column = [row[k] for row in axes]
         meshes = [_draw_map_panel(column[row], panel, row, scales[k], columns > 1) for row in range(rows)]
+        if panel.domain is runs[0].domain:
+            for picture, run in zip(column, runs, strict=True):
+                draw_obstacles(picture, run)
         column[0].set_title(panel.heading + scales[k].note)
         _name_axes(column, panel.domain, k > 0 and timely, aspect)
         found += [mesh for mesh in meshes if mesh is not None]

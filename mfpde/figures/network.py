@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfpde.arrays import FloatArray
-from mfpde.domain import Axis, Domain
-from mfpde.energy.features import HarmonicFeatures, InterpolatedFeatures, SampledFeatures
+from mfpde.domain import Axis
 from mfpde.energy.network import TwoLayer
+from mfpde.energy.pair_network import PairNetwork
 from mfpde.figures.panels import choose_times, find_measure
 from mfpde.figures.style import (
     DASHES,
@@ -27,10 +27,13 @@ from mfpde.figures.style import (
 )
 from mfpde.storage import StoredRun
 
+Network = TwoLayer | PairNetwork
+
 
 @dataclass(frozen=True, eq=False)
 class InputLine:
-    """Inputs (Q, D) along a line, their coordinate (Q,), its axis, and the data (coordinates and values) if there are any."""
+    """Inputs (Q, D) along a line, their coordinate (Q,), its axis, and the data (coordinates and values) if there are any; of several
+    outputs all are drawn alike."""
 
     inputs: FloatArray
     place: FloatArray
@@ -39,19 +42,17 @@ class InputLine:
     remark: str = ""
 
 
-def find_input_line(term: TwoLayer, domain: Domain) -> InputLine | None:
+def find_input_line(term: Network) -> InputLine | None:
     """Where to draw the network: the only input, the one beside the constant, or the unit circle; None if there is no such line."""
-    if not isinstance(term.features, InterpolatedFeatures | SampledFeatures | HarmonicFeatures):
+    if term.examples is None:
         return None
-    width = term.features.parameters.vectors(np.zeros((1, domain.dimension))).shape[1]
-    known = term.data[0] if term.data else getattr(term.features, "nodes", None)
-    bias = known is not None and bool(np.all(known[:, -1] == 1.0))
-    if width == 1 or (width == 2 and bias):
-        return _straight(term, width)
-    return _around(term) if width == 2 else None
+    width, bias = term.examples.width, term.examples.bias
+    if width == 1:
+        return _straight(term, width + bias)
+    return _around(term) if width == 2 and not bias else None
 
 
-def _straight(term: TwoLayer, width: int) -> InputLine:
+def _straight(term: Network, width: int) -> InputLine:
     """x in [-3, 3] or over the data, beside an input that is always 1 if there are two."""
     low, high, data = -3.0, 3.0, None
     if term.data is not None:
@@ -64,7 +65,7 @@ def _straight(term: TwoLayer, width: int) -> InputLine:
     return InputLine(inputs, place, Axis("x", low, high), data)
 
 
-def _around(term: TwoLayer) -> InputLine:
+def _around(term: Network) -> InputLine:
     """The unit circle; data are shown if they lie on it."""
     place = np.linspace(0.0, 2.0 * np.pi, 721)
     inputs = np.column_stack([np.cos(place), np.sin(place)])
@@ -78,7 +79,7 @@ def _around(term: TwoLayer) -> InputLine:
     return InputLine(inputs, place, axis, (angles, y[on]), f"{left} data off the unit circle not shown" if left else "")
 
 
-def make_network_figure(term: TwoLayer, line: InputLine, runs: Sequence[StoredRun]) -> Figure:
+def make_network_figure(term: Network, line: InputLine, runs: Sequence[StoredRun]) -> Figure:
     """One panel for each run, light to dark in time."""
     columns = 3 if len(runs) == 3 or len(runs) > 4 else min(len(runs), 2)
     rows = -(-len(runs) // columns)
@@ -111,20 +112,20 @@ def _finish_network(panels: AxesRows, used: int, line: InputLine) -> None:
         flat[0].text(0.02, 0.02, line.remark, transform=flat[0].transAxes, fontsize=7.5, color="0.25")
 
 
-def _draw_truth(axes: Axes, term: TwoLayer, line: InputLine) -> dict[str, Artist]:
+def _draw_truth(axes: Axes, term: Network, line: InputLine) -> dict[str, Artist]:
     """The teacher as a broken line, the data as grey circles."""
     entries: dict[str, Artist] = {}
     if line.data is not None and len(line.data[0]):
         size = float(np.clip(300.0 / len(line.data[0]), 2.0, 16.0))
-        entries["data"] = axes.scatter(*line.data, s=size, facecolors="none", edgecolors="0.55", linewidths=0.6)
+        places = np.broadcast_to(line.data[0].reshape(-1, *(1,) * (line.data[1].ndim - 1)), line.data[1].shape)
+        entries["data"] = axes.scatter(places, line.data[1], s=size, facecolors="none", edgecolors="0.55", linewidths=0.6)
     if term.teacher_at is not None:
-        (entries["teacher"],) = axes.plot(
-            line.place, term.teacher_at(line.inputs), color="black", dashes=(4, 2.5), linewidth=1.6, zorder=5.0
-        )
+        lines = axes.plot(line.place, term.teacher_at(line.inputs), color="black", dashes=(4, 2.5), linewidth=1.6, zorder=5.0)
+        entries["teacher"] = lines[0]
     return entries
 
 
-def _draw_students(axes: Axes, term: TwoLayer, line: InputLine, run: StoredRun, times: FloatArray) -> dict[str, Artist]:
+def _draw_students(axes: Axes, term: Network, line: InputLine, run: StoredRun, times: FloatArray) -> dict[str, Artist]:
     """The network at these times, light to dark."""
     entries: dict[str, Artist] = {}
     shades = pick_shades(len(times))
@@ -132,6 +133,6 @@ def _draw_students(axes: Axes, term: TwoLayer, line: InputLine, run: StoredRun, 
         shade, dashes = shades[k], DASHES[(k + 1 - len(times)) % len(DASHES)]
         measure = find_measure(run, time)
         if measure is not None:
-            (curve,) = axes.plot(line.place, term.student_at(measure, line.inputs), color=shade, linestyle=dashes, linewidth=1.4)
-            entries[f"$t$ = {write_number(time)}"] = curve
+            curves = axes.plot(line.place, term.student_at(measure, line.inputs), color=shade, linestyle=dashes, linewidth=1.4)
+            entries[f"$t$ = {write_number(time)}"] = curves[0]
     return entries

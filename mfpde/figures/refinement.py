@@ -11,7 +11,7 @@ from mfpde.figures.style import WIDTH, RunStyle, add_remark, escape_text, pick_s
 from mfpde.study.refinement import NORMS, RefinementStudy
 
 _MOST_TIMES = 3
-_NAMES = {
+NORM_NAMES = {
     "l1": r"$\|\rho-\rho_\mathrm{ref}\|_{L^1}$",
     "l2": r"$\|\rho-\rho_\mathrm{ref}\|_{L^2}$",
     "w2": r"$W_2(\rho,\rho_\mathrm{ref})$",
@@ -58,7 +58,7 @@ def _draw_orders(axes: Axes, study: RefinementStudy, t: int) -> list[Line2D]:
             widths = np.geomspace(study.width[used].min(), study.width[used].max(), 100)
             axes.plot(widths, fit.error(widths), color=look.color, linestyle=look.dashes, linewidth=1.2)
         style = {"color": look.color, "linestyle": look.dashes, "marker": look.marker, "markersize": 5.0}
-        entries.append(Line2D([], [], label=f"{_NAMES[norm]}\n{_order(study, k, t)}", **style))
+        entries.append(Line2D([], [], label=f"{NORM_NAMES[norm]}\n{order_label(study, k, t)}", **style))
         floors |= _draw_floor(axes, study, k, t, look)
     if floors:
         entries.append(Line2D([], [], color="0.3", linestyle=_FLOOR, linewidth=1.0, label="floor of the method\nor of round-off"))
@@ -93,7 +93,8 @@ def _draw_work(axes: Axes, study: RefinementStudy, t: int) -> None:
         _draw_points(axes, study.wall_seconds, np.where(found, error, np.nan), study.used[k, t], look)
 
 
-def _order(study: RefinementStudy, k: int, t: int) -> str:
+def order_label(study: RefinementStudy, k: int, t: int) -> str:
+    """The fitted order with half of its interval."""
     fit = study.fits[k][t]
     if study.exact[k, t]:
         return "exact to round-off"
@@ -124,7 +125,7 @@ def _label(left: Axes, right: Axes, study: RefinementStudy, t: int, last: bool) 
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.grid(color="0.9", linewidth=0.5)
-    _tick_widths(left, study.width[(study.error[:, t] > 0.0).any(axis=0)])
+    tick_widths(left, study.width[(study.error[:, t] > 0.0).any(axis=0)])
     _spread_seconds(right, study.wall_seconds)
     left.set_ylabel("error")
     right.tick_params(labelleft=False)
@@ -133,7 +134,7 @@ def _label(left: Axes, right: Axes, study: RefinementStudy, t: int, last: bool) 
         right.set_xlabel("wall time [s]")
 
 
-def _tick_widths(axes: Axes, widths: FloatArray) -> None:
+def tick_widths(axes: Axes, widths: FloatArray) -> None:
     """Ticks at the widths themselves while they are few, else at decades."""
     axes.xaxis.set_minor_formatter(NullFormatter())
     if len(widths) > 8:

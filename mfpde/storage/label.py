@@ -24,6 +24,7 @@ class Label:
     seed: int = -1
     fingerprint: str = ""
     problem: str = ""
+    obstacles: tuple[str, ...] = ()
 
     def attributes(self) -> dict[str, Any]:
         """Root attributes of the result file."""
@@ -37,6 +38,7 @@ class Label:
             "seed": self.seed,
             "fingerprint": self.fingerprint,
             "problem": self.problem,
+            "obstacles": json.dumps(self.obstacles),
             "mfpde_version": __version__,
             "versions": json.dumps(_versions()),
             "git_commit": _git_commit(),

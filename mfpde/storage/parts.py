@@ -21,7 +21,7 @@ from mfpde.storage.files import ResultError, file_digest, guarded, publish
 from mfpde.storage.frames import Chunk, read_chunk, write_chunk
 from mfpde.storage.label import Label
 from mfpde.storage.locks import lock_result, unlock_result
-from mfpde.storage.results import Ending, write_result
+from mfpde.storage.results import Ending, Quantity, write_result
 
 CHECKPOINT_SECONDS = 10.0
 _FORMAT = 2
@@ -31,10 +31,10 @@ _FORMAT = 2
 class PartsRecorder:
     """A recorder on disk: ``folder`` holds parts and a checkpoint until ``finish`` merges them into ``result``.
 
-    ``label.fingerprint`` says which problem and solver the parts belong to. The digest in a checkpoint is that of the last part's
-    file, which holds that of the part before, and so on down to the first: one digest stands for all parts, in order. Raises
-    ResultError where another process is at work in the folder, or where the checkpoint to resume from belongs to another problem
-    or is damaged.
+    ``label.fingerprint`` says which problem and solver the parts belong to; ``quantities`` of the saved points are recorded in the
+    result. The digest in a checkpoint is that of the last part's file, which holds that of the part before, and so on down to the first:
+    one digest stands for all parts, in order. Raises ResultError where another process is at work in the folder, or where the
+    checkpoint to resume from belongs to another problem or is damaged.
     """
 
     result: Path
@@ -42,6 +42,7 @@ class PartsRecorder:
     label: Label
     resuming: bool = False
     seconds: float = CHECKPOINT_SECONDS
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     rows: list[Sequence[float]] = field(default_factory=list)
     _lock: BinaryIO | None = None
@@ -118,7 +119,8 @@ class PartsRecorder:
         """Merge everything into the result and remove the parts; an interrupted run keeps them instead."""
         if status is not Status.INTERRUPTED:
             chunks = [*(self._read_part(k) for k in range(self._parts)), Chunk.of(self.frames, self.rows)]
-            write_result(self.result, chunks, self.domain, self.label, Ending(status, message, notes, self._wall(), tables or {}))
+            ending = Ending(status, message, notes, self._wall(), tables or {}, self.quantities)
+            write_result(self.result, chunks, self.domain, self.label, ending)
             shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
 

@@ -1,7 +1,7 @@
 """The result of a run: one HDF5 file with dimension scales, which xarray opens."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,9 @@ from mfpde.storage.datasets import make_dataset, make_scale, numbers, plain
 from mfpde.storage.files import ResultError, guarded, publish
 from mfpde.storage.frames import Chunk, read_measures
 from mfpde.storage.label import Label
+
+Quantity = Callable[[FloatArray], FloatArray]
+"""A function of points (N, d), (N,), which is recorded with its mean."""
 
 _FORMAT = 2
 _FIRST_FORMAT = 1
@@ -48,13 +51,15 @@ class StoredRun:
 
 @dataclass(frozen=True, eq=False)
 class Ending:
-    """How a run ended, and what it found besides its measures."""
+    """How a run ended, and what it found besides its measures: tables, ``series`` as of ``Run``, and ``quantities`` to be recorded."""
 
     status: Status
     message: str = ""
     notes: tuple[str, ...] = ()
     wall_seconds: float = 0.0
     tables: Mapping[str, FloatArray] = field(default_factory=dict)
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    series: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 # Writing.
@@ -66,7 +71,7 @@ def write_run(path: Path, run: Run, domain: Domain, label: Label | None = None, 
         Frame(float(t), measure, {name: float(values[k]) for name, values in run.energy.items()})
         for k, (t, measure) in enumerate(zip(run.times, run.measures, strict=True))
     ]
-    ending = Ending(run.status, run.message, run.notes, wall_seconds, run.tables)
+    ending = Ending(run.status, run.message, run.notes, wall_seconds, run.tables, series=run.series)
     write_result(path, [Chunk(frames, run.certificate.rows)], domain, label or Label(), ending)
 
 
@@ -77,6 +82,7 @@ def write_result(path: Path, chunks: Sequence[Chunk], domain: Domain, label: Lab
     def fill(file: h5py.File) -> None:
         """The frames first, whose scales the tables share."""
         _write_frames(file, whole, domain)
+        _write_series(file, {**ending.series, **_series(whole, ending.quantities)})
         _write_steps(file, whole.rows)
         _write_tables(file, ending.tables, [file[name] for name in domain.grid_names if name in file])
         for name, value in (label.attributes() | _attributes(whole, domain, ending)).items():
@@ -151,6 +157,25 @@ def _write_particles(file: h5py.File, whole: Chunk, domain: Domain, weights: Flo
     make_dataset(file, "weight", weights, [particle])
 
 
+def _series(whole: Chunk, quantities: Mapping[str, Quantity]) -> dict[str, FloatArray]:
+    """The means of quantities at the saved times, (T,), and of particles also one by one, (T, N), under the name with `_of_particles`."""
+    found: dict[str, FloatArray] = {}
+    for name, quantity in quantities.items() if whole.frames else ():
+        measures = [frame.measure for frame in whole.frames]
+        values = [quantity(measure.points) for measure in measures]
+        found[name] = np.array([float(m.weights @ v) / float(np.sum(m.weights)) for m, v in zip(measures, values, strict=True)])
+        if not isinstance(measures[0], Density):
+            found[f"{name}_of_particles"] = np.stack(values)
+    return found
+
+
+def _write_series(file: h5py.File, series: Mapping[str, FloatArray]) -> None:
+    """What is recorded besides energies, over the saved times and particles."""
+    for name, values in series.items():
+        make_dataset(file, name, values, [file["time"], *([file["particle"]] if values.ndim > 1 else [])], framed=values.ndim > 1)
+    file.attrs["series"] = json.dumps(list(series))
+
+
 def _write_steps(file: h5py.File, rows: FloatArray) -> None:
     """The certificate, one column for each of its fields."""
     group = file.create_group("steps")
@@ -215,7 +240,17 @@ def _read_run(file: h5py.File, domain: Domain, attributes: Mapping[str, Any]) ->
         str(attributes.get("message", "")),
         tuple(str(note) for note in json.loads(attributes["notes"])),
         _read_tables(file, json.loads(attributes["tables"])),
+        _read_series(file, json.loads(attributes.get("series", "[]")), times),
     )
+
+
+def _read_series(file: h5py.File, names: list[str], times: FloatArray) -> dict[str, FloatArray]:
+    """What was recorded besides energies. Raises ValueError or KeyError where it is not whole."""
+    found = {name: numbers(file[name]) for name in names}
+    for name, values in found.items():
+        if values.shape[:1] != times.shape or not np.isfinite(values).all():
+            raise ValueError(f"/{name} must be finite and have a row for each of {len(times)} times, its shape is {values.shape}")
+    return found
 
 
 def _read_tables(file: h5py.File, listed: list[str]) -> dict[str, FloatArray]:

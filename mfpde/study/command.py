@@ -1,24 +1,30 @@
 """The command ``mfpde study``: every run stored and resumable, then the table, its files and the figure."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mfpde.batch import COMPILING, Options, check_output, run_solver, write_text
-from mfpde.case import CaseFile, InputError, load_case
-from mfpde.case.build import build_problem, build_solver, fingerprint
+from mfpde.batch import Options, check_output, write_text
+from mfpde.case import InputError, StudyCase, load_study
+from mfpde.case.build import build_problem
 from mfpde.console import tell, warn
 from mfpde.problem import Problem
 from mfpde.run import Status
-from mfpde.storage import ResultError, StoredRun, finished_fingerprint, read_run, write_arrays
+from mfpde.storage import ResultError, read_run, write_arrays
+from mfpde.study.alone import plan_alone
+from mfpde.study.alone_command import study_alone
+from mfpde.study.cross_check_command import study_cross_check
+from mfpde.study.cross_check_plan import CrossCheckPlan
 from mfpde.study.files import study_origin, write_study_json
 from mfpde.study.limit_command import study_limit
 from mfpde.study.limit_plan import LimitPlan
-from mfpde.study.plan import RefinementPlan, Variant, plan_study
+from mfpde.study.plan import RefinementPlan, plan_study
 from mfpde.study.references import OtherRun, Reference
-from mfpde.study.refinement import Level, RefinementStudy, measure_refinement, warm_up
+from mfpde.study.refinement import RefinementStudy, measure_refinement
+from mfpde.study.runs import level_of, run_all
 from mfpde.study.text import missed, refinement_arrays, refinement_csv, refinement_data, refinement_text
+from mfpde.study.time_step_command import study_time_step
+from mfpde.study.time_step_plan import TimeStepPlan
 
 
 def study_case(path: Path, options: Options) -> int:
@@ -38,17 +44,24 @@ def study_case(path: Path, options: Options) -> int:
 
 
 def _study(path: Path, folder: Path, options: Options) -> int:
-    case = load_case(path, options.overrides)
+    case = load_study(path, options.overrides)
+    if isinstance(case, StudyCase):
+        return study_alone(plan_alone(case), folder, options)
     problem = build_problem(case)
     plan = plan_study(case, problem)
     if isinstance(plan, LimitPlan):
         return study_limit(plan, problem, folder, options)
+    if isinstance(plan, TimeStepPlan):
+        return study_time_step(plan, problem, folder, options)
+    if isinstance(plan, CrossCheckPlan):
+        return study_cross_check(plan, problem, folder, options)
     check_output(folder, ["study.json", "study.csv", "study.h5", *(f"study-refinement.{form}" for form in options.formats)])
     check_output(folder / "study", [f"{label}.h5" for label in plan.labels])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
     for note in plan.notes:
         tell(f"  {note}")
-    statuses = _run_all(plan, problem, folder / "study", options)
+    others = [] if plan.other is None else [(plan.case, plan.other)]
+    statuses = run_all([plan.runs], others, problem, folder / "study", options)
     if Status.INTERRUPTED in statuses:
         return 130
     study = _measured(plan, problem, folder / "study")
@@ -62,43 +75,8 @@ def _study(path: Path, folder: Path, options: Options) -> int:
     return 3 if wrong or any(status is not Status.DONE for status in statuses) else 0
 
 
-# Runs.
-
-
-def _run_all(plan: RefinementPlan, problem: Problem, folder: Path, options: Options) -> list[Status]:
-    """Run everything up to an interruption."""
-    if not options.resume or any(not _finished(variant, folder) for variant in plan.runs):
-        _warm_up(plan, problem)
-    work: list[tuple[CaseFile, int]] = [(variant.case, variant.number) for variant in plan.runs]
-    if plan.other is not None:
-        work.append((plan.case, plan.other))
-    statuses: list[Status] = []
-    for case, number in work:
-        statuses.append(run_solver(case, problem, number, folder, options, remarks=not statuses))
-        if statuses[-1] is Status.INTERRUPTED:
-            break
-    return statuses
-
-
-def _warm_up(plan: RefinementPlan, problem: Problem) -> None:
-    """One step that is thrown away, with a word on a terminal where it has to wait for the compiler."""
-    solver = build_solver(plan.runs[0].case, plan.number)
-    from mfpde.compile import announced
-
-    def tell_terminal() -> None:
-        if sys.stderr is not None and sys.stderr.isatty():
-            warn(COMPILING)
-
-    with announced(tell_terminal):
-        warm_up(solver, problem)
-
-
-def _finished(variant: Variant, folder: Path) -> bool:
-    return finished_fingerprint(folder / f"{variant.label}.h5") == fingerprint(variant.case, variant.number)
-
-
 def _measured(plan: RefinementPlan, problem: Problem, folder: Path) -> RefinementStudy:
-    levels = [_level(variant, read_run(folder / f"{variant.label}.h5")) for variant in plan.runs]
+    levels = [level_of(variant, read_run(folder / f"{variant.label}.h5")) for variant in plan.runs]
     reference: Reference | None = plan.exact
     if plan.other is not None:
         label = plan.case.labels[plan.other]
@@ -107,11 +85,6 @@ def _measured(plan: RefinementPlan, problem: Problem, folder: Path) -> Refinemen
         return measure_refinement(problem.domain, levels, reference, plan.norms, plan.times)
     except ValueError as error:
         raise InputError(f"{plan.case.path}: study: {error}") from error
-
-
-def _level(variant: Variant, stored: StoredRun) -> Level:
-    seconds = float(stored.attributes["wall_seconds"])
-    return Level(variant.label, variant.cells, stored.run, seconds, variant.step, variant.tolerance)
 
 
 # Files.

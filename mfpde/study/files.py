@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mfpde.batch import write_text
-from mfpde.case import CaseFile
+from mfpde.case import CaseFile, StudyCase
 from mfpde.storage import Label
 
 
-def study_origin(case: CaseFile, kind: str, label: str) -> dict[str, Any]:
+def study_origin(case: CaseFile | StudyCase, kind: str, label: str) -> dict[str, Any]:
     """Attributes of a study of the solver with this kind and label."""
     origin = Label(case.table.title, case.text, case.overrides, kind, label).attributes()
     kept = {name: value for name, value in origin.items() if name not in ("seed", "fingerprint")}

@@ -2,43 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-from pydantic import ValidationError
-
-from mfpde.arrays import FloatArray
 from mfpde.case import CaseFile, InputError, schema
 from mfpde.case.build import check_cells
 from mfpde.case.errors import CaseError, Key, nearest, shown
-from mfpde.case.expression import Expression, ExpressionError, parse
-from mfpde.measure import DensityFunction
 from mfpde.problem import Problem
+from mfpde.study.cross_check_plan import CrossCheckPlan, plan_cross_check
+from mfpde.study.exact import exact_density
 from mfpde.study.limit_plan import LimitPlan, chosen_times, plan_limit
 from mfpde.study.references import ExactDensity, divides
 from mfpde.study.refinement import NORMS, Expectation, refining
+from mfpde.study.time_step_plan import TimeStepPlan, plan_time_step
+from mfpde.study.variants import Variant, other_solver, varied
 
-_MASS_ALLOWANCE = 1e-3
-_START_ALLOWANCE = 1e-2
 _EXAMPLE = '[study] with kind = "refinement" and cells = [[32], [64], [128]]'
-
-
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """The case with other choices of one solver: what one run of a study solves. The solver's label names the run."""
-
-    case: CaseFile
-    number: int
-    cells: tuple[int, ...]
-    step: float
-    tolerance: float
-
-    @property
-    def label(self) -> str:
-        """The run's name."""
-        return self.case.labels[self.number]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +60,10 @@ class RefinementPlan:
         return f"refinement of {self.solver}: {names}; against {self.reference} at t = {times}; norms {', '.join(self.norms)}"
 
 
-def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan | LimitPlan:
+Plan = RefinementPlan | LimitPlan | TimeStepPlan | CrossCheckPlan
+
+
+def plan_study(case: CaseFile, problem: Problem) -> Plan:
     """The plan of the case's [study]. Raises InputError with one message: file, line, key, value, accepted values."""
     table = case.table.study
     if table is None:
@@ -88,6 +71,10 @@ def plan_study(case: CaseFile, problem: Problem) -> RefinementPlan | LimitPlan:
     try:
         if isinstance(table, schema.ParticleLimitTable):
             return plan_limit(case, table, problem)
+        if isinstance(table, schema.TimeStepTable):
+            return plan_time_step(case, table, problem)
+        if isinstance(table, schema.CrossCheckTable):
+            return plan_cross_check(case, table, problem)
         return _plan_refinement(case, table, problem)
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
@@ -100,12 +87,12 @@ def _plan_refinement(case: CaseFile, table: schema.RefinementTable, problem: Pro
     _check_steps(table, problem.save_at, times)
     own = _replaced(table) & case.table.solver[number].model_fields_set
     notes = [f"the solver's own {name} is not used: the study gives {'steps' if table.steps else 'tolerances'}" for name in sorted(own)]
-    other = _other(case, table, number)
+    other = other_solver(case, table, [number])
     if other is not None and case.labels[other] in [variant.label for variant in runs]:
         raise CaseError(("solver", other), f'the label "{case.labels[other]}" is that of a run of the study; give this solver another')
     exact = None
     if table.exact is not None and table.reference in (None, "exact"):
-        exact = _exact(table.exact, problem, runs[-1].cells, times, notes)
+        exact = exact_density(table.exact, problem, runs[-1].cells, times, notes)
     elif table.exact is not None:
         notes.append(f"the exact density is not used: the reference is {table.reference}")
     norms = _norms(case, table, other, notes)
@@ -174,53 +161,22 @@ def _check_steps(table: schema.RefinementTable, saved: Sequence[float], times: S
 
 
 def _variant(case: CaseFile, table: schema.RefinementTable, number: int, cells: tuple[int, ...], place: int) -> Variant:
-    solver: Any = case.table.solver[number]
     changes: dict[str, Any] = {"cells": list(cells)} if table.cells is not None else {}
     if table.steps is not None:
         changes["step"] = table.steps[place]
     if table.tolerances is not None:
         changes["tolerance"] = table.tolerances[place]
-    kept = {name: value for name, value in solver.model_dump(exclude_unset=True).items() if name not in _replaced(table)}
-    try:
-        changed = type(solver).model_validate(kept | changes)
-    except ValidationError as error:
-        finding = error.errors(include_url=False)[0]
-        key: Key = ("study", "steps" if "step" in changes else "cells")
-        raise CaseError(
-            key, f"{finding['msg'].removeprefix('Value error, ')} (in the solver {case.labels[number]} with {changes})"
-        ) from error
-    name = "-".join(
-        [*(["n" + "x".join(map(str, cells))] if "cells" in changes else []), *([f"dt{changes['step']!r}"] if "step" in changes else [])]
-    )
-    label = case.labels[number]
-    changed = changed.model_copy(update={"label": f"{label}-{name}"})
-    solvers = [changed if k == number else other for k, other in enumerate(case.table.solver)]
-    overrides = (*case.overrides, *(f"solver.{label}.{key}={value}" for key, value in changes.items()))
-    variant = replace(case, table=case.table.model_copy(update={"solver": solvers}), overrides=overrides)
-    numbers = (getattr(changed, name, None) for name in ("step", "tolerance"))
-    return Variant(variant, number, cells, *(math.nan if value is None else value for value in numbers))
+    grid = ["n" + "x".join(map(str, cells))] if "cells" in changes else []
+    name = "-".join([*grid, *([f"dt{changes['step']!r}"] if "step" in changes else [])])
+    key: Key = ("study", "steps" if "step" in changes else "cells")
+    changed = varied(case, number, f"{case.labels[number]}-{name}", changes, _replaced(table), key)
+    numbers = (getattr(changed.table.solver[number], name, None) for name in ("step", "tolerance"))
+    return Variant(changed, number, cells, *(math.nan if value is None else value for value in numbers))
 
 
 def _replaced(table: schema.RefinementTable) -> set[str]:
     """The solver's own control of its steps, in whose place the study puts another."""
     return {"tolerance"} if table.steps is not None else {"step"} if table.tolerances is not None else set()
-
-
-def _other(case: CaseFile, table: schema.RefinementTable, number: int) -> int | None:
-    """The solver that is the reference, None for the exact density or the finest run."""
-    if table.reference in (None, "finest"):
-        return None
-    if table.reference == "exact":
-        if table.exact is None:
-            raise CaseError(("study", "reference"), 'got "exact", but the key `exact`, the expression of the exact density, is missing')
-        return None
-    others = [label for label in case.labels if label != case.labels[number]]
-    if table.reference not in others:
-        accepted = ", ".join([*(["exact"] if table.exact else []), "finest", *others])
-        own = "; the solver that is refined is no reference for itself" if table.reference == case.labels[number] else ""
-        message = f"got {shown(table.reference)}; accepted: {accepted}{nearest(str(table.reference), others)}{own}"
-        raise CaseError(("study", "reference"), message)
-    return case.labels.index(table.reference)
 
 
 def _norms(case: CaseFile, table: schema.RefinementTable, other: int | None, notes: list[str]) -> tuple[str, ...]:
@@ -249,57 +205,3 @@ def _check_division(case: CaseFile, runs: Sequence[Variant], norms: tuple[str, .
         raise CaseError(("study", "cells"), f"{list(wrong[0])} cells do not divide {name}, so there is no l1 and l2 error; {more}")
     if other is None and "w2" in norms:
         notes.append("w2: the finest grid cannot be averaged onto the others, so its own steps are in the errors and the order may be low")
-
-
-# The exact density.
-
-
-@dataclass(frozen=True, eq=False)
-class _AtTime:
-    """An expression of the axis names and t as a function of points and a time."""
-
-    expression: Expression
-
-    def __call__(self, points: FloatArray, time: float) -> FloatArray:
-        return self.expression(np.column_stack([points, np.full(len(points), time)]))
-
-
-def _exact(text: str, problem: Problem, finest: tuple[int, ...], times: tuple[float, ...], notes: list[str]) -> ExactDensity:
-    """The exact density, tried at every time: finite, nonnegative and of mass one."""
-    key: Key = ("study", "exact")
-    if "t" in problem.domain.names:
-        raise CaseError(key, "an axis is called t, which means the time in an exact density; rename the axis")
-    try:
-        function = _AtTime(parse(text, [*problem.domain.names, "t"]))
-    except ExpressionError as error:
-        raise CaseError(key, f"{shown(text)}: {error}") from error
-    exact = ExactDensity(function, problem.energy, problem.domain.grid(finest))
-    masses = dict.fromkeys(f"{_mass(exact, time, text, key):.10g}" for time in times)
-    notes.append(f"the exact density has mass {', '.join(masses)} at t = {', '.join(f'{t:g}' for t in times)}")
-    _compare_start(exact, problem, notes)
-    return exact
-
-
-def _mass(exact: ExactDensity, time: float, text: str, key: Key) -> float:
-    try:
-        mass = exact.mass(time)
-    except ValueError as error:
-        raise CaseError(key, f"{shown(text)}: at t = {time:g}: {error}") from error
-    if not abs(mass - 1.0) <= _MASS_ALLOWANCE:
-        raise CaseError(
-            key, f"{shown(text)}: at t = {time:g}: has mass {mass:.6g} over the domain; it must be 1 within {_MASS_ALLOWANCE:g}"
-        )
-    return mass
-
-
-def _compare_start(exact: ExactDensity, problem: Problem, notes: list[str]) -> None:
-    """Say where the exact density does not begin as the case does; one that is singular at time 0 cannot be compared."""
-    if not isinstance(problem.initial, DensityFunction):
-        return
-    try:
-        begin = exact.on(0.0, exact.finest)
-    except ValueError:
-        return
-    gap = float(np.sum(np.abs(begin - np.ravel(problem.initial.on(exact.finest).values)) * exact.finest.weight))
-    if gap > _START_ALLOWANCE:
-        notes.append(f"the exact density at t = 0 is not the initial density: they are {gap:.3g} apart in l1")

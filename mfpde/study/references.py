@@ -35,8 +35,8 @@ class Reference(Protocol):
     def on(self, time: float, grid: Grid) -> FloatArray:
         """Its cell averages on a grid, (size,). Raises ValueError where it has none there."""
 
-    def beside(self, time: float, grid: Grid) -> Measure:
-        """What a density on a grid is to have its distance to."""
+    def beside(self, time: float, grid: Grid | None) -> Measure:
+        """What a density on a grid, or atoms (None), are to have their distance to."""
 
     def energies(self, time: float) -> dict[str, tuple[float, float]]:
         """The energy of each term, and how far it may be wrong by its own computation."""
@@ -74,7 +74,7 @@ class ExactDensity:
         """The integral over the domain, by quadrature on the finest grid of the study. Raises ValueError as ``on`` does."""
         return float(np.sum(self.on(time, self.finest) * self.finest.weight))
 
-    def beside(self, time: float, grid: Grid) -> Density:
+    def beside(self, time: float, grid: Grid | None) -> Density:
         """The cell averages on the fine grid, of mass one."""
         fine = self._averaged(time)
         return Density(fine.grid, fine.values / fine.mass)
@@ -126,10 +126,10 @@ class OtherRun:
             raise ValueError(f"{self.name} are particles, which have no density; norms against them: w2, loss")
         return np.ravel(coarsened(measure, grid).values)
 
-    def beside(self, time: float, grid: Grid) -> Measure:
+    def beside(self, time: float, grid: Grid | None) -> Measure:
         """The run's measure, averaged over the cells of the grid if that is wanted and possible."""
         measure = self.measure(time)
-        if self.averaged and isinstance(measure, Density) and divides(grid.cells, measure.grid.cells):
+        if grid is not None and self.averaged and isinstance(measure, Density) and divides(grid.cells, measure.grid.cells):
             return coarsened(measure, grid)
         return measure
 

@@ -3,17 +3,17 @@
 import math
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray, IntArray
-from mfpde.distance import wasserstein
+from mfpde.distance import Distance, wasserstein
 from mfpde.domain import Domain
 from mfpde.march import Leaping
-from mfpde.measure import Density
+from mfpde.measure import Density, Measure, Particles
 from mfpde.problem import Problem
 from mfpde.run import Run, StepFailed
 from mfpde.study.orders import Order, fitted_order, pairwise_orders
@@ -206,6 +206,14 @@ def measure_refinement(
     )
 
 
+def refitted(study: RefinementStudy, used: BoolArray) -> RefinementStudy:
+    """The study with other errors, (K, T, G), in its fits."""
+    own = study.fits[0][0].reference
+    kept = np.where(used, study.error, np.nan)
+    pairs = np.array([[pairwise_orders(study.width, e, own) for e in row] for row in kept])
+    return replace(study, used=used, pairwise=pairs, fits=tuple(tuple(_fit(study.width, e, own) for e in row) for row in kept))
+
+
 def refining(cells: Sequence[tuple[int, ...]], steps: Sequence[float] | None = None) -> list[int]:
     """The order from coarse to fine, as indices. Raises ValueError for fewer than two, equal ones, or ones of which none is finer.
 
@@ -294,22 +302,35 @@ class _Errors:
 
 def _errors(run: Run, time: float, reference: Reference, norms: tuple[str, ...], domain: Domain, terms: tuple[str, ...]) -> _Errors:
     place = int(np.flatnonzero(run.times == time)[0])
-    density = run.measures[place]
-    if not isinstance(density, Density):
-        raise ValueError("a refinement needs a solver whose runs are densities on a grid, not particles")
+    measure = run.measures[place]
     found: dict[str, tuple[float, float, float]] = {}
     method = ""
     if {"l1", "l2"} & set(norms):
-        found |= _density_errors(density, reference.on(time, density.grid), domain)
+        if not isinstance(measure, Density):
+            raise ValueError("a refinement needs a solver whose runs are densities on a grid, not particles")
+        found |= _density_errors(measure, reference.on(time, measure.grid), domain)
     if "w2" in norms:
-        ours = Density(density.grid, density.values / density.mass)
-        distance = wasserstein(ours, reference.beside(time, density.grid), domain, method="exact")  # one method for all grids
+        distance = _distance(measure, reference, time, domain)
         least = _ROUND_OFF_W2 * _diameter(domain)
         found["w2"], method = (distance.value, max(distance.floor, least), least), distance.method
     if "loss" in norms:
         found["loss"] = _loss_gap({name: float(run.energy[name][place]) for name in terms}, reference.energies(time), terms)
     errors, floors, least_ones = ([found[norm][k] for norm in norms] for k in range(3))
     return _Errors(errors, floors, least_ones, method)
+
+
+def _distance(measure: Measure, reference: Reference, time: float, domain: Domain) -> Distance:
+    """W₂ by one method for all runs. Between atoms that the same scheme moved in several dimensions it is √(Σ w |x_i − y_i|²), which is
+    what W₂ is once they are closer than their neighbours, and never less."""
+    if isinstance(measure, Density):
+        ours = Density(measure.grid, measure.values / measure.mass)
+        return wasserstein(ours, reference.beside(time, measure.grid), domain, method="exact")
+    other = reference.beside(time, None)
+    same = isinstance(reference, OtherRun) and reference.averaged and len(domain.moving) > 1
+    if same and isinstance(other, Particles) and np.array_equal(measure.weights, other.weights):
+        squares = np.sum(domain.displacement(other.points, measure.points) ** 2, axis=1)
+        return Distance(math.sqrt(float(measure.weights @ squares) / measure.mass), 0.0, "exact, atom by atom")
+    return wasserstein(measure, other, domain, method="exact")
 
 
 def _density_errors(density: Density, exact: FloatArray, domain: Domain) -> dict[str, tuple[float, float, float]]:

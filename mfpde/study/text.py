@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mfpde.study.refinement import Expectation, RefinementStudy
 from mfpde.tables import grid_text, number
 
 NAMES = {"l1": "L1", "l2": "L2", "w2": "W2", "loss": "loss gap"}
-_LEFT_OUT = "*"
+LEFT_OUT = "*"
 _UNEVEN = 0.5
 _FEWEST = 2
 
@@ -53,7 +54,7 @@ def _time_text(study: RefinementStudy, t: int, solver: str, expected: Expectatio
     head = f"  refinement of {solver} against {study.reference} at t = {study.times[t]:g}{_loss_text(study)}"
     columns = [*_run_columns(study), *(column for k in range(len(study.norms)) for column in _norm_columns(study, k, t))]
     table = grid_text([name for name, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)), "    ")
-    fits = [f"    {NAMES[norm]}: {_fit_text(study, k, t)}{_expected_text(study, k, t, expected)}" for k, norm in enumerate(study.norms)]
+    fits = [f"    {NAMES[norm]}: {fit_text(study, k, t)}{verdict_text(study, k, t, expected)}" for k, norm in enumerate(study.norms)]
     return "\n".join([head, table, *_remarks(study, t), *fits, *_advice(study, t, expected)])
 
 
@@ -68,20 +69,22 @@ def _run_columns(study: RefinementStudy) -> list[tuple[str, list[str]]]:
 def _norm_columns(study: RefinementStudy, k: int, t: int) -> list[tuple[str, list[str]]]:
     """Headers and cells of one norm; the floor of a distance that is not exact stands beside it."""
     runs, name = range(len(study.labels)), NAMES[study.norms[k]]
-    columns = [(name, [_error_text(study, k, t, g) for g in runs])]
+    columns = [(name, [error_text(study, k, t, g) for g in runs])]
     if study.norms[k] == "w2" and any("exact" not in method for method in study.methods):
         columns.append(("W2 floor", [number(study.floor[k, t, g], 2) for g in runs]))
-    return [*columns, ("order", [_pair_text(study.pairwise[k, t, g]) for g in runs])]
+    return [*columns, ("order", [pair_text(study.pairwise[k, t, g]) for g in runs])]
 
 
-def _error_text(study: RefinementStudy, k: int, t: int, g: int) -> str:
+def error_text(study: RefinementStudy, k: int, t: int, g: int) -> str:
+    """An error, with a mark where it is in no fit; what the run is, where it has none."""
     if math.isfinite(study.error[k, t, g]):
-        return f"{study.error[k, t, g]:.3e}" + _LEFT_OUT * (not study.used[k, t, g])
+        return f"{study.error[k, t, g]:.3e}" + LEFT_OUT * (not study.used[k, t, g])
     corrected = study.fits[k][t].reference > 0.0
     return study.statuses[g] if study.statuses[g] != "DONE" else "reference" if corrected and g == len(study.labels) - 1 else "—"
 
 
-def _pair_text(order: float) -> str:
+def pair_text(order: float) -> str:
+    """An order between two runs."""
     return f"{order:.2f}" if math.isfinite(order) else "—"
 
 
@@ -91,7 +94,8 @@ def _loss_text(study: RefinementStudy) -> str:
     return f" (loss = {' + '.join(study.loss_terms) or 'no common term'})"
 
 
-def _fit_text(study: RefinementStudy, k: int, t: int) -> str:
+def fit_text(study: RefinementStudy, k: int, t: int) -> str:
+    """The fitted order of one norm at one time, or why there is none."""
     if study.norms[k] == "loss" and not study.loss_terms:
         return "no energy term is finite in all the runs and the reference"
     if study.exact[k, t]:
@@ -99,7 +103,8 @@ def _fit_text(study: RefinementStudy, k: int, t: int) -> str:
     return order_text(study.fits[k][t])
 
 
-def _expected_text(study: RefinementStudy, k: int, t: int, expected: Expectation) -> str:
+def verdict_text(study: RefinementStudy, k: int, t: int, expected: Expectation) -> str:
+    """What was expected, and whether it is so; empty where nothing was."""
     norm = study.norms[k]
     if norm not in expected.orders:
         return ""
@@ -113,7 +118,7 @@ def _remarks(study: RefinementStudy, t: int) -> list[str]:
     left = np.isfinite(study.error[:, t]) & ~study.used[:, t]
     if left.any():
         names = ", ".join(NAMES[norm] for k, norm in enumerate(study.norms) if left[k].any())
-        lines.append(f"    {_LEFT_OUT} not resolved, so left out of the fit: at or below round-off or the floor of the method ({names})")
+        lines.append(f"    {LEFT_OUT} not resolved, so left out of the fit: at or below round-off or the floor of the method ({names})")
     if study.fits[0][t].reference > 0.0:
         own = f"{study.variable} = {study.fits[0][t].reference:.4g}"
         lines.append(
@@ -160,11 +165,11 @@ def refinement_data(study: RefinementStudy, solver: str, expected: Expectation) 
             "label": label,
             "status": study.statuses[g],
             "cells": study.cells[g].tolist(),
-            study.variable: _plain(study.width[g]),
-            "step": _plain(study.step[g]),
-            "tolerance": _plain(study.tolerance[g]),
+            study.variable: plain_number(study.width[g]),
+            "step": plain_number(study.step[g]),
+            "tolerance": plain_number(study.tolerance[g]),
             "steps": int(study.steps[g]),
-            "wall_seconds": _plain(study.wall_seconds[g]),
+            "wall_seconds": plain_number(study.wall_seconds[g]),
         }
         for g, label in enumerate(study.labels)
     ]
@@ -173,7 +178,7 @@ def refinement_data(study: RefinementStudy, solver: str, expected: Expectation) 
         "kind": "refinement",
         "solver": solver,
         "reference": study.reference,
-        "reference_mass": [_plain(mass) for mass in study.masses],
+        "reference_mass": [plain_number(mass) for mass in study.masses],
         "variable": study.variable,
         "fit": f"least squares of log error against log C + log({study.variable}^value − reference^value), 95 % by Student's t",
         "loss_terms": list(study.loss_terms),
@@ -192,23 +197,26 @@ def _result(study: RefinementStudy, k: int, t: int, expected: Expectation) -> di
     return {
         "norm": norm,
         "time": float(study.times[t]),
-        "error": [_plain(x) for x in study.error[k, t]],
-        "floor": [_plain(x) for x in study.floor[k, t]],
-        "pairwise_order": [_plain(x) for x in study.pairwise[k, t]],
+        "error": [plain_number(x) for x in study.error[k, t]],
+        "floor": [plain_number(x) for x in study.floor[k, t]],
+        "pairwise_order": [plain_number(x) for x in study.pairwise[k, t]],
         "in_fit": study.used[k, t].tolist(),
         "exact_to_round_off": bool(study.exact[k, t]),
-        "order": {**{name: _plain(getattr(fit, name)) for name in names}, "errors": fit.count},
+        "order": {**{name: plain_number(getattr(fit, name)) for name in names}, "errors": fit.count},
         **asked,
     }
 
 
 def refinement_csv(study: RefinementStudy) -> str:
     """One row for each norm, time and run; empty cells where there is no number."""
+    return csv_text(*refinement_rows(study))
+
+
+def refinement_rows(study: RefinementStudy) -> tuple[list[str], list[list[Any]]]:
+    """The header and the rows of study.csv."""
     header = ["norm", "time", "run", "cells", study.variable, "step", "tolerance", "steps", "wall_seconds", "status"]
     header += ["error", "floor", "pairwise_order", "in_fit", "fitted_order", "standard_error", "low", "high"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    rows: list[list[Any]] = []
     for k, norm in enumerate(study.norms):
         for t, at in enumerate(study.times):
             fit = study.fits[k][t]
@@ -216,7 +224,16 @@ def refinement_csv(study: RefinementStudy) -> str:
                 run = [label, "x".join(map(str, study.cells[g])), study.width[g], study.step[g], study.tolerance[g], study.steps[g]]
                 found = [study.error[k, t, g], study.floor[k, t, g], study.pairwise[k, t, g], int(study.used[k, t, g])]
                 order = [fit.value, fit.standard_error, fit.low, fit.high]
-                writer.writerow([_cell(x) for x in (norm, at, *run, study.wall_seconds[g], study.statuses[g], *found, *order)])
+                rows.append([norm, at, *run, study.wall_seconds[g], study.statuses[g], *found, *order])
+    return header, rows
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table for spreadsheets; empty cells where there is no number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_cell(x) for x in row] for row in rows)
     return text.getvalue().rstrip("\n")
 
 
@@ -234,7 +251,8 @@ def refinement_arrays(study: RefinementStudy, axes: tuple[str, ...]) -> tuple[di
     return scales, arrays | {"cells": (("run", "axis"), study.cells), "reference_mass": (("time",), study.masses)}
 
 
-def _plain(value: Any) -> float | None:
+def plain_number(value: Any) -> float | None:
+    """A number for JSON, None where it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray, IntArray
 from mfpde.domain import Grid
+from mfpde.energy.constraints import refuse_constraints
 from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Power
 from mfpde.march import Memory, march
@@ -53,6 +54,7 @@ class Characteristics:
 
     def prepare(self, problem: Problem) -> "CharacteristicFlow":
         """Panels for the initial density. Raises ValueError for problems that have no characteristics of this kind."""
+        refuse_constraints(problem.energy, "characteristics")
         return CharacteristicFlow(self, problem)
 
     def solve(self, problem: Problem) -> Run:

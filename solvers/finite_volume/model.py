@@ -7,6 +7,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.domain import Grid
 from mfpde.energy.base import EnergySum, GridEnergy, GridQuadratic
+from mfpde.energy.incompressible import GridIncompressible
 from mfpde.energy.internal import TINY, VACUUM, GridEntropy, GridPower
 from mfpde.energy.potential import GridPotential
 from mfpde.solvers.finite_volume.evaluation import Evaluation, Stage
@@ -41,7 +42,7 @@ class Parts:
             elif isinstance(term, GridQuadratic):
                 fixed += term.linear
                 quadratics.append(term)
-            elif not isinstance(term, GridEntropy):
+            elif not isinstance(term, GridEntropy | GridIncompressible):
                 raise ValueError(f'implicit steps know no way to treat the energy term {name!r}; use stepper = "explicit"')
         return Parts(fixed, tuple(powers), tuple(quadratics))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.domain import Grid
+from mfpde.energy.constraints import refuse_constraints
 from mfpde.energy.internal import Power
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
@@ -55,6 +56,7 @@ class FiniteVolume:
 
     def prepare(self, problem: Problem) -> "FiniteVolumeFlow":
         """Features, potentials and buffers on the grid. Raises ValueError where grid or initial density do not fit."""
+        refuse_constraints(problem.energy, "finite volumes")
         return FiniteVolumeFlow(self, problem)
 
     def solve(self, problem: Problem) -> Run:

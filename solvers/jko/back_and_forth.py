@@ -16,13 +16,14 @@ import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray
 from mfpde.domain import Grid
-from mfpde.energy import Entropy, Power
+from mfpde.energy import Entropy, Incompressible, Power
+from mfpde.energy.incompressible import OVERSHOOT, no_room
 from mfpde.solvers.jko.dual_direction import DirectionFinder
 from mfpde.solvers.kernels.legendre import c_transform
 from mfpde.solvers.kernels.pushforward import CONGESTION, ENTROPY, POWER, fill_cumulative, fill_density, fill_residual, inner
 
 _WORST, _GOOD, _POOR = -0.2, 0.65, 0.4
-_GROWTH, _DECAY, _RETREAT, _LEAST, _MOST = 1.4, 0.7, 0.4, 0.05, 8.0
+_GROWTH, _DECAY, _RETREAT, _LEAST, _MOST = 1.4, 0.7, 0.4, 1e-3, 8.0
 _PATIENCE, _PROGRESS, _RISE = 8, 0.95, 1e-3
 _POLISHING = 30
 _MASS_TOLERANCE, _LAST_MASS_TOLERANCE = 1e-6, 1e-14
@@ -31,20 +32,7 @@ _VACUUM = 1e-12
 _NONE = -1
 _SHARED = 1 << 16
 _OCCUPIED = 1e-2
-
-
-@dataclass(frozen=True)
-class Incompressible:
-    """E = 0 for densities up to 1 and ∞ beyond, softened to ε∫ρ²/2 below 1 by ``softness`` ε > 0, a pressure: ρ = p/ε where 0 < p < ε.
-
-    Fronts are max(ε/|∇p|, √(ετ)) thick; None chooses ε such that this is a cell's width or so. Raises ValueError for another softness.
-    """
-
-    softness: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.softness is not None and not (math.isfinite(self.softness) and self.softness > 0.0):
-            raise ValueError(f"softness must be positive and finite, got {self.softness}")
+_SLOPE_FLOOR = 1e-2
 
 
 Internal = Entropy | Power | Incompressible
@@ -75,11 +63,11 @@ class BackAndForthStep:
 class BackAndForth:
     """Steps of length ``tau`` on a grid of a box with walls in one or two dimensions.
 
-    ``internal``: None leaves V alone. ``potential``: V at the cell centres, in the grid's shape or size; +∞ is an obstacle, as are the
-    cells of the mask ``obstacles``, in which ρ = 0. ``tolerance``: a step is done when ∫|(u*)'(λ − φ − V) − (x − τ∇φ)^*μ| and
-    ∫|μ − (x − τ∇ψ)^*ρ| are both at most this share of the mass, the measure of the method's authors; fronts that are sharp on the grid
-    keep them from falling below a multiple of a cell's width. Where they stop falling, Newton steps on the first of them alone go on
-    as long as they help. Raises ValueError for another domain or other numbers.
+    ``internal``: None leaves V alone; densities are counted in units of the bound where there is one. ``potential``: V at the cell
+    centres, in the grid's shape or size; +∞ is an obstacle, as are the cells of the mask ``obstacles``, in which ρ = 0. ``tolerance``: a
+    step is done when ∫|(u*)'(λ − φ − V) − (x − τ∇φ)^*μ| and ∫|μ − (x − τ∇ψ)^*ρ| are both at most this share of the mass, the measure of
+    the method's authors; fronts that are sharp on the grid keep them from falling below a multiple of a cell's width. Where they stop
+    falling, Newton steps on the first of them alone go on as long as they help. Raises ValueError for another domain or other numbers.
     """
 
     def __init__(
@@ -99,8 +87,10 @@ class BackAndForth:
         self._times = (tau / spacing[0] ** 2 if self.shape[0] > 1 else 0.0, tau / spacing[1] ** 2 if self.shape[1] > 1 else 0.0)
         self._stiffness = (0.5 * spacing[0] ** 2 / tau, 0.5 * spacing[1] ** 2 / tau)
         self._volume = grid.cell_volume
-        self._potential = self._read_potential(potential, obstacles)
+        self._extent = float(np.max(grid.domain.upper - grid.domain.lower))
         self.internal = internal
+        self._unit = internal.bound if isinstance(internal, Incompressible) else 1.0
+        self._potential, self._continued = self._read_potential(potential, obstacles)
         self._kind, self._exponent, self._coefficient = _parameters(internal, self._potential, spacing, tau)
         self._finder = DirectionFinder(self.shape, spacing, tau)
         self._allocate()
@@ -111,15 +101,16 @@ class BackAndForth:
         What it finds depends on nothing else. Raises ValueError for negative or non-finite densities, none at all, more mass than there is
         room for, or another first potential.
         """
-        self._mu[:] = self._read_density(rho)
+        self._mu[:] = self._read_density(rho) / self._unit
         if self.internal is not None:
             self._phi[:] = self._first_potential() if start is None else self._read_start(start)
         with _threads(self.grid.size):
             return self._solve()
 
     def energy(self, rho: FloatArray) -> float:
-        """E of a density with cell averages ``rho``; +∞ where it meets an obstacle or exceeds 1 in the incompressible case."""
-        values = np.asarray(rho, dtype=float).reshape(self.shape)
+        """E of a density with cell averages ``rho``, with its softness in the incompressible case; +∞ where it meets an obstacle or exceeds
+        the bound by more than 1e-3."""
+        values = np.asarray(rho, dtype=float).reshape(self.shape) / self._unit
         with np.errstate(invalid="ignore"):
             weighted = np.where(values > 0.0, values * self._potential, 0.0)
         c, m = self._coefficient, self._exponent
@@ -127,10 +118,38 @@ class BackAndForth:
         if self._kind == ENTROPY:
             local = c * values * np.log(np.maximum(values, 1e-300))
         elif self._kind == CONGESTION:
-            local = np.where(values > 1.0 + 1e-12, np.inf, 0.5 * c * values**2)
+            local = np.where(values > 1.0 + OVERSHOOT, np.inf, 0.5 * c * values**2)
         elif self._kind == POWER:
             local = c / (m - 1.0) * values**m
-        return float(np.sum(weighted + local)) * self._volume
+        return float(np.sum(weighted + local)) * self._volume * self._unit
+
+    @property
+    def potential(self) -> FloatArray:
+        """V, continued into obstacles, in the grid's shape."""
+        return self._continued.reshape(self.grid.cells)
+
+    @property
+    def softness(self) -> float:
+        """That of the incompressible case, 0 else."""
+        return self._coefficient if self._kind == CONGESTION else 0.0
+
+    def replace_potential(self, potential: FloatArray) -> None:
+        """Another V with the same obstacles. Raises ValueError as the constructor does."""
+        self._potential[:], self._continued[:] = self._read_potential(potential, ~np.isfinite(self._potential))
+
+    def unexploited(self) -> float:
+        """By how much the dual value after the last step may still rise: ½‖residual‖² in the dual of the H¹ norm of the ascent, in which
+        the dual value bends by about one; of φ or of ψ, whichever is less. An upper bound of E + W₂²/(2τ) less its minimum, as far as the
+        discrete dual value and its gradient agree."""
+        if self.internal is None:
+            return 0.0
+        with _threads(self.grid.size):
+            return min(self._promise(self._phi, 0), self._promise(self._psi, 1)) * self._unit
+
+    def _promise(self, potential: FloatArray, side: int) -> float:
+        self._fill_difference(potential, side)
+        direction = self._finder.gradient(self._difference, *self._preconditioner())
+        return 0.5 * inner(direction, self._difference, self._products) * self._volume
 
     # --- what depends on the problem and on μ ---------------------------------------------------------------------------
 
@@ -145,15 +164,17 @@ class BackAndForth:
         self._sums, self._pull_sums, self._products = np.zeros((n1, 3)), np.zeros((n1, 2)), np.zeros(n1)
         self._shift, self._mass, self._residual, self._least_residual = 0.0, 0.0, math.inf, math.inf
 
-    def _read_potential(self, potential: FloatArray, obstacles: BoolArray | None) -> FloatArray:
+    def _read_potential(self, potential: FloatArray, obstacles: BoolArray | None) -> tuple[FloatArray, FloatArray]:
+        """V with +∞ in obstacles, and V continued into them: by its own values in ``obstacles``, else by its largest value outside."""
         if np.size(potential) != self.grid.size:
             raise ValueError(f"the potential needs {self.grid.size} values for {list(self.grid.cells)} cells, got {np.size(potential)}")
         values = np.array(potential, dtype=float).reshape(self.shape)
+        continued = np.where(np.isfinite(values), values, np.max(values, where=np.isfinite(values), initial=-np.inf))
         if obstacles is not None:
             values[np.reshape(np.asarray(obstacles, dtype=bool), self.shape)] = np.inf
         if np.isnan(values).any() or np.isneginf(values).any() or not np.isfinite(values).any():
             raise ValueError("the potential must be finite or +inf (an obstacle), and finite in some cell")
-        return values
+        return values, continued
 
     def _read_density(self, rho: FloatArray) -> FloatArray:
         if np.size(rho) != self.grid.size:
@@ -162,10 +183,8 @@ class BackAndForth:
         if not (np.isfinite(values).all() and np.min(values) >= 0.0 and np.max(values) > 0.0):
             raise ValueError("the density must be finite, nonnegative and not zero everywhere")
         room = int(np.count_nonzero(np.isfinite(self._potential)))
-        if self._kind == CONGESTION and float(np.sum(values)) >= room:
-            raise ValueError(
-                f"a mass of {np.sum(values) * self._volume:g} has no room at densities up to 1 in a volume of {room * self._volume:g}"
-            )
+        if self._kind == CONGESTION and float(np.sum(values)) >= room * self._unit:
+            raise ValueError(no_room(float(np.sum(values)) * self._volume, self._unit, room * self._volume))
         return values
 
     def _read_start(self, start: FloatArray) -> FloatArray:
@@ -180,10 +199,14 @@ class BackAndForth:
         reach = sum(s * n**2 for s, n in zip(self._stiffness, self.shape, strict=True))
         return np.where(finite, self._potential, height + 2.0 * reach)
 
+    def first_potential(self, rho: FloatArray) -> FloatArray:
+        """−u'(ρ) − V of another density, a ``start`` for steps, in the grid's shape. Raises ValueError as ``step`` does."""
+        self._mu[:] = self._read_density(rho) / self._unit
+        return self._first_potential().reshape(self.grid.cells)
+
     def _first_potential(self) -> FloatArray:
-        """−u'(μ) − V, V being continued into obstacles by its largest value outside."""
-        finite = np.isfinite(self._potential)
-        flat = np.where(finite, self._potential, np.max(self._potential, where=finite, initial=-np.inf))
+        """−u'(μ) − V, V being continued into obstacles."""
+        flat = self._continued
         c, m = self._coefficient, self._exponent
         filled = np.maximum(self._mu, _VACUUM * float(np.max(self._mu)))
         if self._kind == ENTROPY:
@@ -273,7 +296,8 @@ class BackAndForth:
         largest = float(np.max(self._rho))
         occupied = self._rho > _OCCUPIED * largest
         slope = float(np.sum(self._slope, where=occupied)) / max(int(np.count_nonzero(occupied)), 1)
-        return slope, self.tau * max(largest, float(np.max(self._mu)))
+        scale = self.tau * max(largest, float(np.max(self._mu)))
+        return max(slope, _SLOPE_FLOOR * scale / self._extent**2), scale
 
     def _improve(self) -> int:
         """Newton steps, forgotten unless they leave a smaller residual."""
@@ -393,13 +417,13 @@ class BackAndForth:
         square = self._square_distance()
         cells = self.grid.cells
         return BackAndForthStep(
-            rho=self._rho.reshape(cells).copy(),
+            rho=self._rho.reshape(cells) * self._unit,
             phi=self._phi.reshape(cells).copy(),
             psi=self._psi.reshape(cells).copy(),
-            energy=self.energy(self._rho),
-            square_distance=square,
+            energy=self.energy(self._rho * self._unit),
+            square_distance=square * self._unit,
             residual=self._residual,
-            gap=0.5 * square / self.tau - dual * self._volume,
+            gap=(0.5 * square / self.tau - dual * self._volume) * self._unit,
             iterations=iterations,
             least_residual=self._least_residual,
             converged=self._least_residual <= self.tolerance,

@@ -2,36 +2,43 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from mfpde.energy.constraints import constraint, refuse_constraints
+from mfpde.energy.internal import Entropy, Power
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.potential import Potential
 from mfpde.march import Memory, march
 from mfpde.measure import DensityFunction
 from mfpde.problem import Problem
 from mfpde.run import Run
+from mfpde.solvers.jko import rules
 from mfpde.solvers.jko.flow import MovementFlow, Scheme
-from mfpde.solvers.jko.quantile import QuantileScheme
-from mfpde.solvers.jko.residual import ResidualScheme
 
 _MASS_CELLS, _FEWEST = 4, 16
-Method = Literal["auto", "quantile", "residual"]
+Method = Literal["auto", "quantile", "residual", "transport", "entropic", "back_and_forth"]
+METHODS: tuple[str, ...] = get_args(Method)
+_SECOND = ("quantile", "residual")
 
 
 @dataclass(frozen=True)
 class MinimizingMovement:
     """ρ_{k+1} = argmin E(ρ) + W₂²(ρ, ρ_k)/(2τ) [Jordan–Kinderlehrer–Otto 1998], or of second order in τ by the variational BDF2 method.
 
-    Steps have equal lengths of at most ``tau`` up to each saved time. ``order``: 1 or 2. ``tolerance``: instead, steps are doubled and
-    halved so that W₂ between two halves of a step and the whole one is at most this; ``tau`` is the longest.
+    Steps have equal lengths of at most ``tau`` up to each saved time. ``order``: 1 or 2 (quantile and residual). ``tolerance``: instead,
+    steps are doubled and halved so that W₂ between two halves of a step and the whole one is at most this; ``tau`` is the longest.
 
-    ``method``: "quantile", densities on an interval, for internal energies, potentials, interactions and networks: Newton's method for the
-    quantile function on ``count`` cells of fixed masses (default: four for each of the ``cells`` on which densities are stored).
-    "residual", networks and potentials in a box of any dimension, for initial atoms, or for ``count`` atoms that stand for a density.
+    ``method``: "quantile", densities on an interval or circle, for internal energies, potentials, interactions and networks: Newton's
+    method for the quantile function on ``count`` cells of fixed masses (default: four for each of the ``cells`` on which densities are
+    stored). "residual", networks and potentials in a box of any dimension, for initial atoms, or for ``count`` atoms that stand for a
+    density. The others move densities on ``cells``: "transport" by exact transport between the cells, with the duality gap
+    ``accuracy`` relative to the energy; "entropic" by Sinkhorn's scaling with the regularisation ``epsilon`` (default: tied to tau and
+    the cells), ``debiased`` or not, until marginals are met to ``accuracy``; "back_and_forth", internal energies and potentials in boxes
+    with walls of one or two dimensions, until the dual problem's residual is ``accuracy`` of the mass.
     "auto" chooses between them and says why in the notes.
 
-    In a step's record ``balance`` is E_{k+1} − E_k + W₂²/(2τ), never positive at order 1, and ``dissipation`` is ∫ρ|∇δE/δρ|².
-    Raises ValueError for numbers out of range.
+    In a step's record ``balance`` is E_{k+1} − E_k + W₂²/(2τ), never positive at order 1 but for what a method's own W₂ misses, and
+    ``dissipation`` is ∫ρ|∇δE/δρ|². Raises ValueError for numbers out of range.
     """
 
     tau: float
@@ -40,14 +47,17 @@ class MinimizingMovement:
     count: int | None = None
     order: int = 1
     tolerance: float | None = None
+    accuracy: float | None = None
+    epsilon: float | None = None
+    debiased: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tau", "tolerance"):
+        for name in ("tau", "tolerance", "accuracy", "epsilon"):
             value = getattr(self, name)
             if value is not None and not (value > 0.0 and math.isfinite(value)):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
-        if self.method not in ("auto", "quantile", "residual"):
-            raise ValueError(f"method must be auto, quantile or residual, got {self.method!r}")
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.order not in (1, 2):
             raise ValueError(f"order must be 1 or 2, got {self.order}")
         if self.count is not None and self.count < 1:
@@ -55,40 +65,107 @@ class MinimizingMovement:
 
     def prepare(self, problem: Problem) -> MovementFlow:
         """Choose the method. Raises ValueError where the choices do not fit the problem."""
-        method, why = self._chosen(problem)
-        scheme: Scheme = self._quantile(problem) if method == "quantile" else self._residual(problem)
-        return MovementFlow(scheme, self.tau, self.order, self.tolerance, [f"method {method}{why}"])
+        self.check(problem)
+        method, why = self.chosen(problem)
+        return MovementFlow(self._scheme(method, problem), self.tau, self.order, self.tolerance, [f"method {method}{why}"])
+
+    def check(self, problem: Problem) -> None:
+        """Raises ValueError where the choices do not fit the problem; computes nothing."""
+        method, _ = self.chosen(problem)
+        self._check_keys(method)
+        if method != "back_and_forth":
+            refuse_constraints(problem.energy, f'method = "{method}"')
+        if method == "residual":
+            rules.check_residual(problem)
+            if self.cells is not None:
+                raise ValueError('method = "residual" moves atoms, which have no `cells`; leave them out, or use another method')
+            if isinstance(problem.initial, DensityFunction) and self.count is None:
+                raise ValueError("the key `count` is missing: about how many atoms stand for the initial density")
+            return
+        if self.cells is None:
+            raise ValueError(f'the key `cells` is missing: method = "{method}" needs a grid of densities, e.g. cells = [256]')
+        if method == "quantile":
+            rules.check_quantile(problem)
+        elif method == "transport":
+            rules.check_transport(problem, self.cells)
+        elif method == "entropic":
+            rules.check_entropic(problem, self.cells)
+        else:
+            rules.check_back_and_forth(problem, self.cells)
 
     def solve(self, problem: Problem) -> Run:
         """March through the problem's times in memory."""
         memory, flow = Memory(), self.prepare(problem)
         return memory.run(*march(flow, problem.save_at, memory), flow.notes)
 
-    def _chosen(self, problem: Problem) -> tuple[str, str]:
-        """The method, and why it was chosen."""
+    def chosen(self, problem: Problem) -> tuple[str, str]:
+        """The method, and why it was chosen. Raises ValueError where none moves this measure with this energy."""
         if self.method != "auto":
             return self.method, ""
         domain = problem.domain
-        interval = domain.dimension == 1 and domain.box is domain and not (domain.periodic[0] or domain.frozen[0])
-        others = [name for name, term in problem.energy.terms.items() if not isinstance(term, TwoLayer | Potential)]
-        if interval and isinstance(problem.initial, DensityFunction) and (self.cells is not None or others):
-            return "quantile", ": a density on an interval, where W2 is the distance of quantile functions"
-        if others:
-            where = "atoms" if interval else "densities on other domains than intervals"
-            raise ValueError(f"no method of minimising movements moves {where} with {', '.join(others)}; use finite_volume or particles")
-        return "residual", ": networks and potentials alone, where a step is a problem in as many unknowns as there are features"
-
-    def _quantile(self, problem: Problem) -> QuantileScheme:
+        density, box = isinstance(problem.initial, DensityFunction), domain.box is domain
+        if (found := constraint(problem.energy)) is not None:
+            return "back_and_forth", f": the one that keeps to {found}"
+        line = domain.dimension == 1 and box and not domain.frozen[0]
+        terms = problem.energy.terms
+        others = [name for name, term in terms.items() if not isinstance(term, TwoLayer | Potential)]
+        if line and density and (self.cells is not None or others):
+            where = "a circle" if domain.periodic[0] else "an interval"
+            return "quantile", f": a density on {where}, where W2 is the distance of quantile functions"
         if self.cells is None:
-            raise ValueError('method = "quantile" needs `cells`, the grid on which densities are stored')
-        if len(self.cells) != 1:
-            raise ValueError(f'method = "quantile" is for one axis, got {len(self.cells)} numbers of cells')
-        count = self.count or max(_MASS_CELLS * self.cells[0], _FEWEST)
+            if others:
+                words = f"with {', '.join(others)}, minimising movements are of densities on a grid, e.g. cells = [256]"
+                raise ValueError(f"the key `cells` is missing: {words}")
+            return "residual", ": networks and potentials alone, where a step is a problem in as many unknowns as there are features"
+        if all(isinstance(term, Entropy | Power | Potential) for term in terms.values()) and others and self._walled(problem):
+            return "back_and_forth", ": internal energies and potentials in a box with walls, where W2 has fast transforms"
+        return "entropic", ": an energy or a domain for which only it and transport, which needs steps of several cells, are"
+
+    @staticmethod
+    def _walled(problem: Problem) -> bool:
+        domain = problem.domain
+        return domain.box is domain and domain.dimension <= 2 and not (domain.periodic.any() or domain.frozen.any())
+
+    def _check_keys(self, method: str) -> None:
+        """Raises ValueError for choices that the method does not know."""
+        known = {
+            "count": ("quantile", "residual"),
+            "epsilon": ("entropic",),
+            "debiased": ("entropic",),
+            "accuracy": ("transport", "entropic", "back_and_forth"),
+        }
+        for name, methods in known.items():
+            if getattr(self, name) is not None and method not in methods:
+                raise ValueError(f"{name} is for method = {' or '.join(methods)}, and the method is {method}; leave it out")
+        if self.order == 2 and method not in _SECOND:
+            raise ValueError(f"order = 2 is for method = {' or '.join(_SECOND)}, and the method is {method}")
+
+    def _scheme(self, method: str, problem: Problem) -> Scheme:
+        if method == "residual":
+            from mfpde.solvers.jko.residual import ResidualScheme
+
+            return ResidualScheme(problem, self.count)
+        assert self.cells is not None  # by check
+        if method == "quantile":
+            return self._quantile(problem, self.cells)
+        if method == "transport":
+            from mfpde.solvers.jko.transport import TransportScheme
+
+            return TransportScheme(problem, self.cells, self.accuracy)
+        if method == "entropic":
+            from mfpde.solvers.jko.entropic import EntropicScheme
+
+            return EntropicScheme(problem, self.cells, self.tau, self.accuracy, self.epsilon, self.debiased)
+        from mfpde.solvers.jko.boxes import BackAndForthScheme
+
+        return BackAndForthScheme(problem, self.cells, self.accuracy)
+
+    def _quantile(self, problem: Problem, cells: tuple[int, ...]) -> Scheme:
+        from mfpde.solvers.jko.quantile import QuantileScheme
+
+        if len(cells) != 1:
+            raise ValueError(f'method = "quantile" is for one axis, got {len(cells)} numbers of cells')
+        count = self.count or max(_MASS_CELLS * cells[0], _FEWEST)
         if count < _FEWEST:
             raise ValueError(f'method = "quantile" needs at least {_FEWEST} mass cells, got count = {count}')
-        return QuantileScheme(problem, self.cells, count)
-
-    def _residual(self, problem: Problem) -> ResidualScheme:
-        if self.cells is not None:
-            raise ValueError('method = "residual" moves atoms, which have no `cells`; leave them out, or use method = "quantile"')
-        return ResidualScheme(problem, self.count)
+        return QuantileScheme(problem, cells, count)

@@ -7,6 +7,8 @@ from mfpde.arrays import FloatArray
 from mfpde.solvers.kernels.pushforward import apply_stiffness, fill_stiffness, inner
 
 _FLOOR, _SLOPE_FLOOR = 1e-3, 1e-4
+_SATURATED = 1e-4
+"""Slopes are at least this part of those of the slowest mode of τρΔ, where none answers to the pressure."""
 
 
 class DirectionFinder:
@@ -46,7 +48,9 @@ class DirectionFinder:
         fill_stiffness(phi, pulled, self.tau / self.spacing[0] ** 2, self.tau / self.spacing[1] ** 2, self._one, self._two)
         self._one += _FLOOR * np.max(self._one)
         self._two += _FLOOR * np.max(self._two)
-        curvature = np.maximum(slope, _SLOPE_FLOOR * np.max(slope))
+        extent = max(n * h for n, h in zip(slope.shape, self.spacing, strict=True))
+        least = _SATURATED * self.tau * float(np.max(rho)) / extent**2
+        curvature = np.maximum(slope, max(_SLOPE_FLOOR * float(np.max(slope)), least))
         mean = float(np.sum(rho * curvature) / np.sum(rho))
         taper = None
         if tapered:

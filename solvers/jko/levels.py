@@ -24,9 +24,10 @@ class Levels:
     masses: FloatArray
 
     @staticmethod
-    def of(initial: DensityFunction, count: int) -> "Levels":
+    def of(initial: DensityFunction, count: int, equal: bool = False) -> "Levels":
         """``count`` cells from the support's one end to the other; one half of them with equal masses, the other of equal lengths where
-        the mass is, without tails of 1e-13. Masses by 8 Gauss–Legendre nodes a cell."""
+        the mass is, without tails of 1e-13. Masses by 8 Gauss–Legendre nodes a cell. On a circle they go round it.
+        ``equal``: all with about equal masses."""
         domain = initial.domain
         fine = max(_FINE * count, _LEAST_FINE)
         edges = domain.even_grid(fine).edges(0)
@@ -36,12 +37,14 @@ class Levels:
         high = _end(initial, edges, int(held[-1]), 1)
         cumulative = np.concatenate([[0.0], np.cumsum(shares)])
         core = (cumulative[1:] > _TAIL) & (cumulative[:-1] < cumulative[-1] - _TAIL)
-        density = 0.5 * shares + 0.5 * core / np.sum(core)
+        density = shares if equal else 0.5 * shares + 0.5 * core / np.sum(core)
         edges = np.clip(edges, low, high)
         monitor = np.concatenate([[0.0], np.cumsum(density)])
         grows = np.concatenate([[True], np.diff(monitor) > 0.0])
         places = np.interp(np.linspace(0.0, monitor[-1], count + 1), monitor[grows], edges[grows])
         places[0], places[-1] = low, high
+        if domain.periodic[0] and high - low < domain.axes[0].length:
+            places = np.append(places, low + domain.axes[0].length)  # a gap, which is a cell with the least mass
         masses = _masses(initial, places)
         masses = np.maximum(masses, _FLOOR * np.sum(masses))
         return Levels(places, masses / np.sum(masses))
@@ -72,5 +75,5 @@ def _masses(initial: DensityFunction, places: FloatArray) -> FloatArray:
     middle, half = 0.5 * (places[1:] + places[:-1]), 0.5 * np.diff(places)
     total = np.zeros(len(middle))
     for node, weight in zip(nodes, weights, strict=True):
-        total += weight * initial.values((middle + half * node)[:, None])
+        total += weight * initial.values(initial.domain.confine((middle + half * node)[:, None]))
     return np.asarray(total * half)

@@ -1,5 +1,6 @@
 """The potential ξ_λ = Φ·λ + V of atoms, and the proximal points argmin |y − z|²/(2σ) + ξ_λ(y) near a start, confined to the box."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,14 +9,27 @@ from mfpde.arrays import BoolArray, FloatArray
 from mfpde.domain import Domain
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.potential import Potential
+from mfpde.energy.stencil import POINTS, cache_lines, slopes_some
 from mfpde.energy.tables import TabulatedFeatures
 from mfpde.energy.teams import Team
-from mfpde.solvers.kernels.jko_residual import line_newton, line_some, line_together, plane_some, plane_together
+from mfpde.solvers.kernels.jko_residual import (
+    line_newton_some,
+    line_newton_together,
+    line_some,
+    line_together,
+    plane_newton_some,
+    plane_newton_together,
+    plane_some,
+    plane_together,
+    rest_alone,
+    rest_together,
+)
 
 _DIFFERENCE = 1e-5
 _MOST, _MOST_SHRINKS, _QUICK = 60, 30, 8
-_CLOSE, _QUADRATIC = 1e-14, 1e-7
+_CLOSE, _QUADRATIC, _ROUGH = 1e-14, 1e-7, 1e-4
 _LEAST_BEND = 0.1
+_INNER = 1e-13
 _VALUES = 1 << 22
 
 
@@ -26,7 +40,8 @@ class Field:
     domain: Domain
     networks: tuple[TwoLayer, ...]
     potentials: tuple[Potential, ...]
-    _team: Team = field(default_factory=Team)
+    _teams: tuple[Team, Team, Team] = field(default_factory=lambda: (Team(), Team(), Team()))
+    _last: list[FloatArray] = field(default_factory=list)
 
     @property
     def rank(self) -> int:
@@ -65,6 +80,8 @@ class Field:
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇ξ_λ at points (N, d), (N, d); 0 along frozen axes."""
+        if self.compiled:
+            return self._tabulated_gradient(points, lam)
         inside, found, start = self._wrapped(points), np.zeros(points.shape), 0
         for term in self.networks:
             rank = term.features.rank
@@ -73,6 +90,14 @@ class Field:
         for potential in self.potentials:
             found += potential.slope(inside)
         return np.where(self.domain.frozen, 0.0, found)
+
+    def _tabulated_gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
+        table, inside = self._table, np.ascontiguousarray(self._wrapped(points))
+        found = np.empty(inside.shape)
+        slopes_some(inside, self._rows(lam), 0, len(inside), table.lower, table.inverse, table.cells, found)
+        if self.domain.frozen.any():
+            found[:, self.domain.frozen] = 0.0
+        return found
 
     def hessian(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇²ξ_λ at points (N, d) by differences of the gradient within the box, (N, d, d)."""
@@ -88,11 +113,13 @@ class Field:
             found[:, k] = (self.gradient(forth, lam) - self.gradient(back, lam)) / width
         return 0.5 * (found + np.swapaxes(found, 1, 2))
 
-    def proximal(self, target: FloatArray, start: FloatArray, lam: FloatArray, sigma: float) -> tuple[FloatArray, FloatArray]:
+    def proximal(
+        self, target: FloatArray, start: FloatArray, lam: FloatArray, sigma: float, *, rough: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         """Proximal points (N, d) of ``target`` (N, d) near ``start`` (N, d), and the inverses (N, d, d) of 1 + σ∇²ξ there on the directions
-        that walls and frozen axes leave free."""
+        that walls and frozen axes leave free. ``rough``: steps of Newton's method that would leave about 1e-8 may be the last."""
         if self.compiled:
-            return self._by_table(target, start, lam, sigma)
+            return self._by_table(target, start, lam, sigma, _ROUGH if rough else _QUADRATIC)
         return self._by_newton(target, start, lam, sigma)
 
     @property
@@ -101,17 +128,56 @@ class Field:
         features = self.networks[0].features if self.networks else None
         return len(self.networks) == 1 and not self.potentials and self.domain.dimension < 3 and isinstance(features, TabulatedFeatures)
 
-    def _by_table(self, target: FloatArray, start: FloatArray, lam: FloatArray, sigma: float) -> tuple[FloatArray, FloatArray]:
+    @property
+    def _table(self) -> TabulatedFeatures:
         features = self.networks[0].features
         assert isinstance(features, TabulatedFeatures)
-        table = np.ascontiguousarray(features._polynomials(lam))
+        return features
+
+    def _rows(self, lam: FloatArray) -> FloatArray:
+        """The coefficients of ξ_λ in all cells of a rectangle, and of its slope in those of an interval, from a cache line on. Those of
+        the last λ are kept."""
+        if self._last and np.array_equal(self._last[0], lam):
+            return self._last[1]
+        shape = (*self._table.cells, *(POINTS,) * self.domain.dimension)
+        rows: FloatArray = cache_lines(1, math.prod(shape))[0]
+        self._table._polynomials(lam, rows.reshape(shape))
+        if self.domain.dimension == 1:
+            slopes = rows.reshape(-1, POINTS)
+            slopes[:, :-1] = slopes[:, 1:] * (np.arange(1.0, POINTS) * (2.0 * self._table.inverse[0]))
+            slopes[:, -1] = 0.0
+        self._last[:] = [lam.copy(), rows]
+        return rows
+
+    def forget(self) -> None:
+        """Keep no coefficients, as before the first step."""
+        self._last.clear()
+
+    def least_bend(self, lam: FloatArray) -> float:
+        """The least eigenvalue of ∇²ξ_λ at the centres of a table's cells."""
+        rows, inverse = self._rows(lam), self._table.inverse
+        if self.domain.dimension == 1:
+            return float(np.min(rows.reshape(-1, POINTS)[:, 1]) * 2.0 * inverse[0])
+        cells = rows.reshape(-1, POINTS, POINTS)
+        first, second = 8.0 * inverse[0] ** 2 * cells[:, 2, 0], 8.0 * inverse[1] ** 2 * cells[:, 0, 2]
+        mixed = 4.0 * inverse[0] * inverse[1] * cells[:, 1, 1]
+        if self.domain.frozen.any():
+            return min(0.0, float(np.min(second if self.domain.frozen[0] else first)))
+        return float(np.min(0.5 * (first + second) - np.hypot(0.5 * (first - second), mixed)))
+
+    def _by_table(
+        self, target: FloatArray, start: FloatArray, lam: FloatArray, sigma: float, enough: float = _QUADRATIC
+    ) -> tuple[FloatArray, FloatArray]:
+        features, domain = self._table, self.domain
         count, dimension = target.shape
         y, response = np.array(start, order="C"), np.empty((count, dimension, dimension))
-        box, periodic, frozen = np.stack([self.domain.lower, self.domain.upper]), self.domain.periodic, self.domain.frozen
+        box, periodic, frozen = np.stack([domain.lower, domain.upper]), domain.periodic, domain.frozen
         target = np.ascontiguousarray(target)
-        if dimension == 1 and not periodic[0] and self._quickly(target, y, table, sigma, response):
+        if not (periodic.any() or frozen.any()) and self._quickly(target, y, self._rows(lam), sigma, response, enough):
             return y, response
-        with self._team.at_work(count) as together:
+        y[:] = start
+        table = np.ascontiguousarray(features._polynomials(lam))
+        with self._teams[1].at_work(count) as together:
             if dimension == 1:
                 if together:
                     line_together(target, y, table, box, periodic, sigma, response)
@@ -123,22 +189,37 @@ class Field:
                 plane_some(target, y, table, 0, count, box, periodic, frozen, sigma, response)
         return y, response
 
-    def _quickly(self, target: FloatArray, y: FloatArray, table: FloatArray, sigma: float, response: FloatArray) -> bool:
-        """Newton's method on an interval without safeguards, of which ``y`` and ``response`` are the result where it returns True."""
-        length = self.domain.axes[0].length
-        start, slopes = y.copy(), np.zeros_like(table)
-        slopes[:, :-1] = table[:, 1:] * np.arange(1.0, table.shape[1]) * (2.0 * len(table) / length)
-        bounds, before = np.array([self.domain.axes[0].lower, self.domain.axes[0].upper]), np.inf
-        np.clip(y, bounds[0], bounds[1], out=y)
+    def _quickly(self, target: FloatArray, y: FloatArray, rows: FloatArray, sigma: float, response: FloatArray, enough: float) -> bool:
+        """Newton's method between walls without safeguards, of which ``y`` and ``response`` are the result where it returns True."""
+        length, before = float(np.max(self.domain.upper - self.domain.lower)), np.inf
         for _ in range(_QUICK):
-            size, least = line_newton(target, y, slopes, bounds, sigma, response)
+            size, least = self._pass(target, y, rows, sigma, response)
             if least < _LEAST_BEND or not size <= 0.5 * before:
                 break
-            if size <= _QUADRATIC * length:
+            # a step is about the square of the one before, times what that was of its own predecessor's square
+            if size <= enough * length or (np.isfinite(before) and size**3 / before**2 <= _INNER * length):
                 return True
             before = size
-        y[:] = start
         return False
+
+    def _pass(self, target: FloatArray, y: FloatArray, rows: FloatArray, sigma: float, response: FloatArray) -> tuple[float, float]:
+        """One step of Newton's method for all atoms, in place; the largest step and the least eigenvalue of 1 + σ∇²ξ."""
+        box, cells = np.stack([self.domain.lower, self.domain.upper]), self._table.cells
+        with self._teams[0].at_work(len(y)) as together:
+            if self.domain.dimension == 1:
+                slopes = rows.reshape(-1, POINTS)
+                if together:
+                    return line_newton_together(target, y, slopes, box, sigma, response)
+                return line_newton_some(target, y, slopes, 0, len(y), box, sigma, response)
+            if together:
+                return plane_newton_together(target, y, rows, cells, box, sigma, response)
+            return plane_newton_some(target, y, rows, 0, len(y), cells, box, sigma, response)
+
+    def rest(self, target: FloatArray, y: FloatArray, weights: FloatArray, lam: FloatArray, sigma: float) -> tuple[float, float]:
+        """∫|(y − z)/σ + ∇ξ_λ(y)|² without what walls hold, and ∫|y − z|², between walls."""
+        box, cells, rows = np.stack([self.domain.lower, self.domain.upper]), self._table.cells, self._rows(lam)
+        with self._teams[2].at_work(len(y)) as together:
+            return (rest_together if together else rest_alone)(np.ascontiguousarray(target), y, weights, rows, cells, box, sigma)
 
     def _by_newton(self, target: FloatArray, start: FloatArray, lam: FloatArray, sigma: float) -> tuple[FloatArray, FloatArray]:
         """Newton's method on all atoms at once, those that are done aside."""

@@ -25,10 +25,16 @@ from mfpde.measure import Density, DensityFunction, Particles
 from mfpde.problem import Problem
 from mfpde.run import Status, StepFailed
 from mfpde.solvers.jko.flow import Minimiser, root_mean
+from mfpde.solvers.jko.internal_steps import InternalSteps
 from mfpde.solvers.jko.levels import Levels
+from mfpde.solvers.jko.logarithmic import MOST_CELLS, Logarithm
+from mfpde.solvers.jko.rules import check_quantile
+from mfpde.solvers.kernels.jko_lanes import subtract
 from mfpde.solvers.kernels.jko_quantile import (
+    add_interpolated,
     assemble,
     factor,
+    fill_interpolated,
     internal_values,
     longest,
     pool,
@@ -37,7 +43,6 @@ from mfpde.solvers.kernels.jko_quantile import (
     substitute_all,
 )
 
-MOST_FEATURES = 512
 _PLACES = 0.5 + 0.5 * np.array([-math.sqrt(0.6), 0.0, math.sqrt(0.6)])
 _SHARES = np.array([5.0, 8.0, 5.0]) / 18.0
 _NO_PLACES, _NO_SHARES = np.empty(0), np.empty(0)
@@ -50,12 +55,14 @@ _DIFFERENCE, _KINK = 1e-5, 1e-4
 _TABLE, _TABLE_TOLERANCE = 4096, 1e-11
 _PULL, _WIDTH_KEPT, _SOLVED = 1e-9, 0.1, 1e-12
 _MOST_DIRECTIONS = 60
+_TURN = 4.0
+_NO_REMARKS = np.zeros(2)
 
 
 @dataclass(eq=False)
 class _Objective:
     """The objective at x (n + 1,) with its gradient, the tridiagonal part of its Hessian, the other part's rows J (r, n + 1) and signs,
-    the cells that are closed, (n,), and the drift's slopes and curvatures at the Gauss nodes, (n, 3)."""
+    the cells that are closed, (n,), none on a circle (``ring``), and the drift's slopes and curvatures at the Gauss nodes, (n, 3)."""
 
     x: FloatArray
     value: float
@@ -67,6 +74,7 @@ class _Objective:
     closed: BoolArray
     slopes: FloatArray
     curvatures: FloatArray
+    ring: bool
 
     @cached_property
     def apart(self) -> bool:
@@ -79,11 +87,17 @@ class _Objective:
         return np.concatenate([[0], np.flatnonzero(~self.closed) + 1])
 
     def joined(self, loads: FloatArray) -> FloatArray:
-        """Sums over the levels that move together, (…, n + 1) to (…, b)."""
+        """Sums over the levels that move together, (…, n + 1) to (…, b); on a circle the last one is the first."""
+        if self.ring:
+            folded = loads[..., :-1].copy()
+            folded[..., 0] += loads[..., -1]
+            return folded
         return loads if self.apart else np.add.reduceat(loads, self._starts, axis=-1)
 
     def spread(self, step: FloatArray) -> FloatArray:
         """The same for all levels that move together, (b,) to (n + 1,)."""
+        if self.ring:
+            return np.append(step, step[0])
         if self.apart:
             return step
         return np.repeat(step, np.diff(np.append(self._starts, len(self.closed) + 1)))
@@ -102,23 +116,29 @@ class _Found:
 class QuantileScheme:
     """Newton's method for the quantile function at n + 1 mass levels; ends stop at walls, cells are never turned over.
 
-    Raises ValueError for problems that are not densities on an interval, and for energies that it does not know.
+    On a circle of length L the levels are those of a lift, X(s + 1) = X(s) + L, which may turn as a whole: the least E + |X − Y|²/(2σ) over
+    all lifts is the least E + W₂²/(2σ), since other turns of X against Y have the same E [Delon–Salomon–Sobolevski 2010]. That no turn
+    of the minimiser is nearer is checked after each step. Cells stay open there, so that without internal energy mass may come close to,
+    but not into a point. Raises ValueError for problems that are not densities on one axis, and for energies that it does not know.
     """
 
     def __init__(self, problem: Problem, cells: tuple[int, ...], count: int) -> None:
-        check(problem)
+        check_quantile(problem)
         assert isinstance(problem.initial, DensityFunction)
         self.grid: Grid = problem.domain.grid(cells)
         self.energy = problem.energy.tabulated(problem.domain, _TABLE_TOLERANCE, len(_PLACES) * count)
         self._low, self._high = float(problem.domain.lower[0]), float(problem.domain.upper[0])
-        self._length = self._high - self._low
-        self.levels = Levels.of(problem.initial, count)
+        self._length, self._domain, self._ring = self._high - self._low, problem.domain, bool(problem.domain.periodic[0])
+        self.levels = Levels.of(problem.initial, count, equal=bool(_logarithms(self.energy.terms)))
         self.masses = self.levels.masses
         self._cumulative = np.concatenate([[0.0], np.cumsum(self.masses)])
         self._cumulative /= self._cumulative[-1]
         self._node_masses = 0.5 * (np.append(self.masses, 0.0) + np.append(0.0, self.masses))
         self._atom_weights = np.outer(self.masses, _SHARES).ravel()
         self._read_terms()
+        if self._logarithms and len(self.masses) > MOST_CELLS:
+            words = f"take at most {MOST_CELLS} mass cells, whose pairs are all summed, got {len(self.masses)}"
+            raise ValueError(f"logarithmic kernels {words}; give a smaller `count` or fewer `cells`")
         self._pooled, self._bent = 0.0, False
 
     def _read_terms(self) -> None:
@@ -127,31 +147,43 @@ class QuantileScheme:
         self._temperature = float(sum(t.temperature for t in self._internal.values()))
         self._exponents = np.array([t.exponent for t in powers], dtype=float)
         self._coefficients = np.array([t.coefficient for t in powers], dtype=float)
+        self._logarithms = _logarithms(self.energy.terms)
         drift: dict[str, Energy] = {name: t for name, t in self.energy.terms.items() if name not in self._internal}
+        drift = {name: t for name, t in drift.items() if name not in self._logarithms}
         self._drift = _sum_of(drift)
         kernels = {name: t for name, t in drift.items() if isinstance(t, Interaction)}
         kinked = {name for name, t in kernels.items() if t.kernel.quadratic is None and not t.kernel.resolved(_KINK * t.kernel.extent)}
         self._kinked = _sum_of({name: t for name, t in drift.items() if name in kinked})
-        self._smooth = _sum_of({name: t for name, t in drift.items() if name not in kinked})
         self._coupled = _sum_of({name: t for name, t in kernels.items() if t.kernel.quadratic is None and name not in kinked})
-        self._slope_tables = [self._slope_table(t.features) for t in drift.values() if isinstance(t, TwoLayer)]
+        self._networks = {name: t for name, t in drift.items() if isinstance(t, TwoLayer)}
+        self._others = _sum_of({name: t for name, t in drift.items() if name not in kinked and name not in self._networks})
+        self._slope_tables = [self._slope_table(t.features) for t in self._networks.values()]
+        self._bend_tables = [np.gradient(table[:, :-1], axis=1) * ((_TABLE - 1) / self._length) for table in self._slope_tables]
         self._strength = sum(float(t.kernel.quadratic.matrix[0, 0]) for t in kernels.values() if t.kernel.quadratic is not None)
-        self._repelled = bool(self._internal)
+        self._repelled = bool(self._internal or self._logarithms) or self._ring
+        alone = (
+            [t for t in self._internal.values() if isinstance(t, Entropy | Power)]
+            if self._drift is None and not (self._ring or self._logarithms)
+            else []
+        )
+        self._internal_steps = InternalSteps.of(alone, self.masses, self._low, self._high)
 
     def _slope_table(self, features: Features) -> FloatArray:
         """∇Φ at evenly spaced places, (r, _TABLE + 1), the last one twice."""
         places = self._low + self._length * np.linspace(0.0, 1.0, _TABLE)[:, None]
         step = _DIFFERENCE * self._length
-        slopes = (features.evaluate(places + step) - features.evaluate(places - step)) / (2.0 * step)
+        ahead, behind = (features.evaluate(self._domain.confine(places + s) if self._ring else places + s) for s in (step, -step))
+        slopes = (ahead - behind) / (2.0 * step)
         return np.concatenate([slopes, slopes[:, -1:]], axis=1)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def notes_of(self, remarks: FloatArray) -> tuple[str, ...]:
         """The levels, and what was met on the way."""
-        found = [f"the quantile function at {len(self.masses)} cells of fixed masses, as fine in the tails as where the mass is"]
-        if self._pooled > 0.0:
-            found.append(f"up to {self._pooled:.2g} of the mass has come together in points, which is where its cells were closed")
-        if self._bent:
+        where = "a lift of the circle's quantile function" if self._ring else "the quantile function"
+        found = [f"{where} at {len(self.masses)} cells of fixed masses, as fine in the tails as where the mass is"]
+        pooled, bent = remarks if remarks.size else (0.0, 0.0)
+        if pooled > 0.0:
+            found.append(f"up to {pooled:.2g} of the mass has come together in points, which is where its cells were closed")
+        if bent > 0.0:
             found.append(
                 "the objective was not convex in some steps, so that a step's minimiser need not be the only one; use a smaller tau"
             )
@@ -163,12 +195,18 @@ class QuantileScheme:
 
     def square_distance(self, one: FloatArray, other: FloatArray) -> float:
         """W₂², exact for piecewise constant densities."""
-        return float(square_distance(np.ascontiguousarray(one[:, 0]), np.ascontiguousarray(other[:, 0]), self.masses))
+        return self._squared(np.ascontiguousarray(one[:, 0]), np.ascontiguousarray(other[:, 0]))
+
+    def _squared(self, x: FloatArray, y: FloatArray) -> float:
+        return float(square_distance(x, y, self.masses))
 
     def atoms(self, x: FloatArray) -> Particles:
         """The Gauss nodes of the cells."""
-        places = x[:-1, None] + np.diff(x)[:, None] * _PLACES
-        return Particles(places.reshape(-1, 1), self._atom_weights)
+        return Particles(self._around(_nodes(x)), self._atom_weights)
+
+    def _around(self, places: FloatArray) -> FloatArray:
+        """Places (N, 1) of a lift on the circle; on an interval themselves."""
+        return self._domain.confine(places) if self._ring else places
 
     def values(self, points: FloatArray) -> dict[str, float]:
         """E term by term, of the piecewise constant density itself."""
@@ -179,6 +217,8 @@ class QuantileScheme:
                 found[name] = internal_values(x, self.masses, term.temperature, 1.0, 0.0)
             elif isinstance(term, Power):
                 found[name] = internal_values(x, self.masses, 0.0, term.exponent, term.coefficient)
+        for name, pairs in self._logarithms.items():
+            found[name] = pairs.value(x, self.masses)
         return {name: found[name] for name in self.energy.terms}
 
     def value(self, points: FloatArray) -> float:
@@ -191,9 +231,12 @@ class QuantileScheme:
 
     def measure(self, points: FloatArray) -> Density:
         """The exact masses of the grid's cells."""
-        x = np.maximum.accumulate(points[:, 0])
-        below = np.interp(self.grid.edges(0), x, self._cumulative, left=0.0, right=1.0)
-        below[0], below[-1] = 0.0, 1.0
+        x, cumulative = np.maximum.accumulate(points[:, 0]), self._cumulative
+        if self._ring:
+            x = x - self._length * math.floor((x[0] - self._low) / self._length)
+            x, cumulative = np.concatenate([x[:-1] - self._length, x]), np.concatenate([cumulative[:-1] - 1.0, cumulative])
+        below = np.interp(self.grid.edges(0), x, cumulative)
+        below[0], below[-1] = (below[0], below[0] + 1.0) if self._ring else (0.0, 1.0)
         return Density(self.grid, np.diff(below) / self.grid.cell_volume)
 
     def summary(self, points: FloatArray) -> tuple[float, float, float]:
@@ -204,17 +247,51 @@ class QuantileScheme:
 
     def minimise(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, dual: FloatArray) -> Minimiser:
         """Newton's method from the better of two starts; internal energies alone are convex, so that the first will do."""
+        missed, factor = (dual[:-1], (sigma / float(dual[-1])) ** 2) if len(dual) else (guess[:, 0], 0.0)
+        done, steps = None, self._internal_steps
+        if steps is not None:
+            done = steps.minimise(target, sigma, current, guess, missed, factor, _WIDTH_KEPT, _CLOSE)
+        if done is not None:
+            points, residual = done.places, math.sqrt(min(done.left, done.drop / sigma))
+            dual = _missed(points, guess, current, sigma)
+            return Minimiser(points, dual, done.energy, residual, 0.0, done.iterations, done.square, remarks=_NO_REMARKS)
+        self._pooled, self._bent = 0.0, False
+        found = self._general(target, sigma, current, guess[:, 0] + factor * missed)
+        points = found.at.x[:, None].copy()
+        if self._ring:
+            self._check_turn(points[:, 0], current[:, 0], sigma)
+        dual, remarks = _missed(points, guess, current, sigma), np.array([self._pooled, float(self._bent)])
+        square = self._squared(found.at.x, np.ascontiguousarray(target[:, 0]))
+        energy = found.at.value - square / (2.0 * sigma)
+        return Minimiser(points, dual, energy, found.residual, 0.0, found.iterations, square, remarks=remarks)
+
+    def _check_turn(self, x: FloatArray, y: FloatArray, sigma: float) -> None:
+        """Raises StepFailed where mass has gone half way round the circle, or where another turn of y is nearer to x: the squared distance
+        is convex in the turn, so that two small ones tell."""
+        if 2.0 * float(np.max(np.abs(x - y))) >= self._length:
+            raise StepFailed(Status.NOT_CONVERGED, _advice(sigma, "mass went half way round the circle in one step"))
+        turn, levels = _TURN * float(np.max(self.masses)), self._cumulative
+        whole = np.concatenate([levels[:-1] - 1.0, levels, levels[1:] + 1.0])
+        lift = np.concatenate([y[:-1] - self._length, y, y[1:] + self._length])
+        x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+        here = self._squared(x, y)
+        for shift in (turn, -turn):
+            other = np.interp(levels + shift, whole, lift)
+            if self._squared(x, other) < here * (1.0 - 1e-9) - 1e-14 * self._length**2:
+                words = "the step turned the whole circle further than the mass has to go"
+                raise StepFailed(Status.NOT_CONVERGED, _advice(sigma, words))
+
+    def _general(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray) -> _Found:
+        """The minimiser for any energy, step by step."""
         aim, here = np.ascontiguousarray(target[:, 0]), np.ascontiguousarray(current[:, 0])
-        ahead = np.clip(guess[:, 0], self._low, self._high)
+        ahead = guess if self._ring else np.clip(guess, self._low, self._high)
         if not np.min(np.diff(ahead) - _WIDTH_KEPT * np.diff(here)) > 0.0:
             best = self._objective(here, aim, sigma)
-        elif self._drift is None:
-            best = self._objective(ahead, aim, sigma)
         else:
-            best = min((self._objective(x, aim, sigma) for x in (here, ahead)), key=lambda at: at.value)
-        found = self._newton(best, aim, sigma)
-        points = found.at.x[:, None].copy()
-        return Minimiser(points, dual, self.value(points), found.residual, 0.0, found.iterations)
+            best = self._objective(ahead, aim, sigma)
+            if self._drift is not None and best.value > self.value(current) + self._squared(here, aim) / (2.0 * sigma):
+                best = self._objective(here, aim, sigma)
+        return self._newton(best, aim, sigma)
 
     def _newton(self, at: _Objective, aim: FloatArray, sigma: float) -> _Found:
         """Newton's method with a line search. Internal energies keep cells open; without one, cells that would be turned over close, and
@@ -282,7 +359,8 @@ class QuantileScheme:
             x = at.x + length * step
             if length == wall:
                 self._snap(x)
-            new = self._objective(np.clip(x, self._low, self._high), aim, sigma, at.closed)
+            x = x if self._ring else np.clip(x, self._low, self._high)
+            new = self._objective(x, aim, sigma, at.closed)
             if new.value <= at.value - _ARMIJO * length * drop + slack:
                 return new
             length *= _SHRINK
@@ -297,6 +375,8 @@ class QuantileScheme:
     def _limits(self, x: FloatArray, step: FloatArray) -> tuple[float, float]:
         """How far along the step cells keep their order, and how far it is to a wall."""
         wall = math.inf
+        if self._ring:
+            return float(longest(x, step)), wall
         if step[0] < 0.0 and x[0] > self._low:
             wall = min(wall, (self._low - x[0]) / step[0])
         if step[-1] > 0.0 and x[-1] < self._high:
@@ -305,7 +385,7 @@ class QuantileScheme:
 
     def _held(self, at: _Objective) -> tuple[bool, bool]:
         """Whether the first and the last level, with those that move with them, are pressed against their walls."""
-        low, high = at.x[0] <= self._low, at.x[-1] >= self._high
+        low, high = (at.x[0] <= self._low, at.x[-1] >= self._high) if not self._ring else (False, False)
         return bool(low and at.joined(at.gradient)[0] > 0.0), bool(high and at.joined(at.gradient)[-1] < 0.0)
 
     def _residual(self, at: _Objective) -> float:
@@ -319,14 +399,19 @@ class QuantileScheme:
         """Everything at x, with the levels on both sides of ``closed`` cells (n,) as one. Infinite where cells are turned over."""
         count = len(self.masses)
         slopes, curvatures, energy = np.empty((count, 0)), np.empty((count, 0)), 0.0
+        if self._ring:
+            x = np.append(x[:-1], x[0] + self._length)
         rows, signs = np.empty((0, count + 1)), np.empty(0)
         ordered = float(np.min(np.diff(x))) > 0.0 or not self._repelled
         if self._drift is not None and ordered:
-            energy, slopes, curvatures = self._field(self._drift, x)
+            energy, slopes, curvatures = self._field(x)
             rows, signs = self._coupling(x)
         closed = np.zeros(count, dtype=bool) if closed is None else closed
         value, gradient, diagonal, upper = self._assembled(x, aim, sigma, slopes, curvatures)
-        return _Objective(x, value + energy, gradient, diagonal, upper, rows, signs, closed, slopes, curvatures)
+        for pairs in self._logarithms.values():
+            part, pull = pairs.value_and_gradient(x, self.masses) if ordered else (math.inf, gradient)
+            value, gradient = value + part, gradient + pull
+        return _Objective(x, value + energy, gradient, diagonal, upper, rows, signs, closed, slopes, curvatures, self._ring)
 
     def _assembled(
         self, x: FloatArray, aim: FloatArray, sigma: float, slopes: FloatArray, curvatures: FloatArray
@@ -338,31 +423,42 @@ class QuantileScheme:
         value = assemble(x, aim, self.masses, sigma, *internal, places, shares, slopes, curvatures, gradient, diagonal, upper)
         return value, gradient, diagonal, upper
 
-    def _field(self, drift: EnergySum, x: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    def _field(self, x: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """The drift's energy, and the slope and curvature of its first variation at the Gauss nodes, (n, 3) each; kernels with kinks, whose
         forces jump, give no curvature."""
         atoms, shape = self.atoms(x), (len(self.masses), len(_PLACES))
         points, step = atoms.points, _DIFFERENCE * self._length
-        ahead, behind = np.minimum(points + step, self._high), np.maximum(points - step, self._low)
+        if self._ring:
+            ahead, behind, apart = self._around(points + step), self._around(points - step), np.full(len(points), 2.0 * step)
+        else:
+            ahead, behind = np.minimum(points + step, self._high), np.maximum(points - step, self._low)
+            apart = (ahead - behind)[:, 0]
         slope, curvature = np.zeros(len(points)), np.zeros(len(points))
-        if self._smooth is not None:
-            found = self._smooth.gradient(atoms, np.concatenate([points, ahead, behind]))[:, 0].reshape(3, -1)
-            slope, curvature = found[0], (found[1] - found[2]) / (ahead - behind)[:, 0]
+        energy = 0.0
+        if self._others is not None:
+            found = self._others.gradient(atoms, np.concatenate([points, ahead, behind]))[:, 0].reshape(3, -1)
+            slope, curvature = found[0], (found[1] - found[2]) / apart
+            energy += self._others.value(atoms)
+        for term, table in zip(self._networks.values(), self._bend_tables, strict=True):
+            lam = term.residual(atoms)
+            energy += 0.5 * float(lam @ lam) + term.constant
+            slope += term.features.gradient(points, lam)[:, 0]
+            add_interpolated(lam @ table, points[:, 0], self._low, self._high, curvature)
         if self._kinked is not None:
-            slope = slope + self._kinked.gradient(atoms, points)[:, 0]
+            slope += self._kinked.gradient(atoms, points)[:, 0]
+            energy += self._kinked.value(atoms)
         if not np.isfinite(slope).all():
             raise StepFailed(Status.NOT_FINITE, "the gradient of the first variation is not finite")
-        return drift.value(atoms), np.ascontiguousarray(slope.reshape(shape)), np.ascontiguousarray(curvature.reshape(shape))
+        return energy, np.ascontiguousarray(slope.reshape(shape)), np.ascontiguousarray(curvature.reshape(shape))
 
     def _coupling(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Rows J (r, n + 1) and signs (r,) of what networks and quadratic kernels add to the Hessian; those of networks by one node a
         level, which Newton's method does not notice."""
         rows, signs = [], []
         for table in self._slope_tables:
-            place = np.clip((x - self._low) / self._length, 0.0, 1.0) * (table.shape[1] - 2)
-            cell = place.astype(np.int64)
-            slopes = table[:, cell] + (place - cell) * (table[:, cell + 1] - table[:, cell])
-            rows.append(slopes * self._node_masses)
+            slopes = np.empty((len(table), len(x)))
+            fill_interpolated(table, self._around(x[:, None])[:, 0], self._node_masses, self._low, self._high, slopes)
+            rows.append(slopes)
             signs.append(np.ones(len(slopes)))
         if self._strength != 0.0:
             rows.append(math.sqrt(abs(self._strength)) * self._node_masses[None])
@@ -386,7 +482,7 @@ class QuantileScheme:
         low, high = self._held(at)
         free[0], free[-1] = 0.0 if low else 1.0, 0.0 if high else 1.0
         right *= free
-        solver = self._solver(at, free, at.rows, at.signs)
+        solver = self._whole_solver(at, free) if self._logarithms else self._solver(at, free, at.rows, at.signs)
         if solver is not None:
             found = solver(right) if self._coupled is None else self._conjugate(at, free, right, solver)
             if float(found @ right) > 0.0 or not right.any():
@@ -405,11 +501,18 @@ class QuantileScheme:
         if not at.apart:
             diagonal = diagonal + 2.0 * at.joined(np.append(np.where(at.closed, at.upper, 0.0), 0.0))
         diagonal = np.where(free > 0.0, diagonal, 1.0)
-        upper = (at.upper if at.apart else at.upper[~at.closed]) * free[1:] * free[:-1]
+        upper, held = at.upper if at.apart else at.upper[~at.closed], at.joined(rows) * free
+        if self._ring:  # the corner c as c(e₀ + eₙ₋₁)(e₀ + eₙ₋₁)ᵀ, which leaves a matrix that is positive where the whole one is
+            upper, corner = np.ascontiguousarray(upper[:-1]), float(upper[-1])
+            diagonal[[0, -1]] -= corner
+            row = np.zeros((1, len(diagonal)))
+            row[0, [0, -1]] = math.sqrt(abs(corner))
+            held, signs = np.concatenate([held, row]), np.append(signs, 1.0 if corner >= 0.0 else -1.0)
+        else:
+            upper = upper * free[1:] * free[:-1]
         inverse = np.empty(len(diagonal))
         if not factor(diagonal, upper, inverse):
             return None
-        held = at.joined(rows) * free
         right = np.array(held.T, order="C")
         if len(signs):
             substitute_all(upper, inverse, right)
@@ -421,6 +524,22 @@ class QuantileScheme:
             return column - right @ np.linalg.solve(small, held @ column) if len(signs) else column
 
         return apply
+
+    def _whole_solver(self, at: _Objective, free: FloatArray) -> "Callable[[FloatArray], FloatArray] | None":
+        """The same with the full Hessian of logarithmic kernels, by Cholesky's factorisation."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        matrix = (at.rows.T * at.signs) @ at.rows + np.diag(at.diagonal) + np.diag(at.upper, 1) + np.diag(at.upper, -1)
+        for pairs in self._logarithms.values():
+            matrix += pairs.hessian(at.x, self.masses)
+        matrix *= free[:, None] * free
+        held = np.flatnonzero(free == 0.0)
+        matrix[held, held] = 1.0
+        try:
+            factors = cho_factor(matrix, lower=True)
+        except np.linalg.LinAlgError:
+            return None
+        return lambda v: np.asarray(cho_solve(factors, v))
 
     def _conjugate(
         self, at: _Objective, free: FloatArray, right: FloatArray, precondition: "Callable[[FloatArray], FloatArray]"
@@ -455,9 +574,9 @@ class QuantileScheme:
         if size == 0.0:
             return image
         atoms = self.atoms(at.x)
-        along = (self.atoms(at.x + v).points - atoms.points) / size
+        along = (_nodes(at.x + v) - _nodes(at.x)) / size
         step = _DIFFERENCE * self._length
-        forth, back = (Particles(atoms.points + s * along, self._atom_weights) for s in (step, -step))
+        forth, back = (Particles(self._around(atoms.points + s * along), self._atom_weights) for s in (step, -step))
         change = (self._coupled.gradient(forth, atoms.points) - self._coupled.gradient(back, atoms.points)) * (size / (2.0 * step))
         return np.asarray(image + self._loads(change[:, 0].reshape(len(self.masses), -1)))
 
@@ -470,24 +589,26 @@ def _joined(x: FloatArray, masses: FloatArray, closed: BoolArray) -> FloatArray:
     return np.repeat(means, np.diff(np.append(starts, len(x))))
 
 
-def check(problem: Problem) -> None:
-    """Raises ValueError for problems that have no quantile function of this kind."""
-    domain = problem.domain
-    if domain.dimension != 1 or domain.box is not domain:
-        raise ValueError(f'method = "quantile" is for one axis, the domain has {domain.dimension}; use method = "residual"')
-    if domain.periodic[0]:
-        raise ValueError('method = "quantile" is for intervals: on a circle there is no quantile function; use finite_volume')
-    if domain.frozen[0]:
-        raise ValueError("minimising movements need an axis along which mass moves, but the only one is frozen")
-    if not isinstance(problem.initial, DensityFunction):
-        raise ValueError('method = "quantile" needs an initial density; atoms are moved by method = "residual"')
-    for name, term in problem.energy.terms.items():
-        if isinstance(term, Interaction) and term.kernel.at_zero is None:
-            raise ValueError(f"the kernel of {name} is infinite at 0, where the nodes of a cell do not see each other; use finite_volume")
-        if isinstance(term, TwoLayer) and term.features.rank > MOST_FEATURES:
-            raise ValueError(
-                f"{name} has {term.features.rank} features; minimising movements take up to {MOST_FEATURES}: give a `tolerance`"
-            )
+def _nodes(x: FloatArray) -> FloatArray:
+    """The Gauss nodes of the cells, (3n, 1)."""
+    return np.asarray(x[:-1, None] + np.diff(x)[:, None] * _PLACES).reshape(-1, 1)
+
+
+def _missed(points: FloatArray, guess: FloatArray, current: FloatArray, sigma: float) -> FloatArray:
+    """What a guess by extrapolation missed, a second difference, and the step, (n + 2,); nothing where there was none."""
+    if guess is current:
+        return np.empty(0)
+    missed = np.empty(len(points) + 1)
+    subtract(points[:, 0], guess[:, 0], missed)
+    missed[-1] = sigma
+    return missed
+
+
+def _logarithms(terms: "Mapping[str, Energy]") -> dict[str, Logarithm]:
+    """Those among the terms."""
+    singular = {name: t for name, t in terms.items() if isinstance(t, Interaction) and t.kernel.at_zero is None}
+    found = {name: Logarithm.of(t.kernel) for name, t in singular.items()}
+    return {name: pairs for name, pairs in found.items() if pairs is not None}
 
 
 def _sum_of(terms: "Mapping[str, Energy]") -> EnergySum | None:

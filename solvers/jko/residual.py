@@ -6,8 +6,10 @@ atoms; the duality gap is ½|F|². Newton's matrix is −1 − τ∫∇Φ (1 + �
 ones: several starts, and the gap is what a global search of them leaves.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -15,26 +17,29 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.potential import Potential
+from mfpde.energy.teams import Team
 from mfpde.measure import DensityFunction, Particles, lattice
 from mfpde.problem import Problem
 from mfpde.run import WARNING, Status, StepFailed
 from mfpde.solvers.jko.flow import Minimiser, root_mean
+from mfpde.solvers.jko.nodes import Nodes, Reduced, pays
 from mfpde.solvers.jko.proximal import Field
+from mfpde.solvers.jko.rules import check_residual
+from mfpde.solvers.jko.start import gauss_nodes
 from mfpde.solvers.kernels.jko_residual import group
 
-MOST_FEATURES = 2048
 _TABLE_TOLERANCE = {1: 1e-11}
 _OTHER_TABLE_TOLERANCE = 1e-9
-_NODES = {1: 6, 2: 9, 3: 8}
-_NEGLIGIBLE = 1e-14
 _GROUPS = {1: 512, 2: 32, 3: 10}
 _MOST_GROUPS = 4096
 _DIFFERENCE = 1e-5
 _CLOSE, _LOOSE = 1e-12, 1e-9
+_CLOSE_OF_MANY = 1e-10
 _MOST, _MOST_SHRINKS = 60, 12
 _SLOW = 0.05
 _PROBES = {1: 513, 2: 33}
 _MOST_PROBES = 2000
+_PAIRS = 1 << 20
 _BEND = 0.02
 _STARTS = {1: 9, 2: 5}
 _ROUNDS = 3
@@ -42,20 +47,21 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, eq=False)
 class _Dual:
-    """λ (r,) with its proximal points (N, d), their responses (N, d, d), and F (r,)."""
+    """λ (r,) with its proximal points (N, d), their responses (N, d, d), and F (r,); the points may be ``rough``, a step from exact."""
 
     lam: FloatArray
     points: FloatArray
     response: FloatArray
     rest: FloatArray
     iterations: int = 0
+    rough: bool = False
 
 
 class ResidualScheme:
     """Newton's method for λ. Raises ValueError for energies with other terms than networks and potentials, and for a missing count."""
 
     def __init__(self, problem: Problem, count: int | None) -> None:
-        check(problem)
+        check_residual(problem)
         self.domain = problem.domain
         atoms = _first_atoms(problem, count)
         self.weights, self._initial = atoms.weights, atoms.points
@@ -66,21 +72,25 @@ class ResidualScheme:
         self.field = Field(self.domain, networks, tuple(t for t in terms if isinstance(t, Potential)))
         self._target = self.field.target
         self._scale = max(float(np.linalg.norm(self._target)), 1e-3)
-        self._lost, self._left = 0, 0.0
+        exact = tuple(t for t in problem.energy.terms.values() if isinstance(t, TwoLayer))
+        few = self.field.compiled and pays(len(self.weights), self.domain.dimension)
+        self._team = Team()
+        self._walled = not (self.domain.periodic.any() or self.domain.frozen.any())
+        self._reduced = Reduced(Field(self.domain, exact, ())) if few else None
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def notes_of(self, remarks: FloatArray) -> tuple[str, ...]:
         """The unknowns, the tables, and a word where uniqueness was lost."""
         found = [f"{len(self.weights)} atoms, {self.field.rank} dual unknowns"]
         for name, term in self.energy.terms.items():
             note = getattr(getattr(term, "features", None), "note", None)
             if note:
                 found.append(f"{name} through {note}")
-        if self._lost:
-            word = f"tau times the Hessian of the first variation was below -1 in {self._lost} steps, where proximal points are not unique"
+        lost, left_open = remarks if remarks.size else (0.0, 0.0)
+        if lost:
+            word = "tau times the Hessian of the first variation was below -1, where proximal points are not unique"
             left = "several starts were tried, and no better ones were found"
-            if self._left > _LOOSE:
-                left = f"the steps are stationary, but what several starts leave open of the energy is {self._left:.1e}; use a smaller tau"
+            if left_open > _LOOSE:
+                left = f"the steps are stationary, but what several starts leave open of the energy is {left_open:.1e}; use a smaller tau"
                 word = f"{WARNING}{word}"
             found.append(f"{word}: {left}")
         return tuple(found)
@@ -92,7 +102,8 @@ class ResidualScheme:
 
     def square_distance(self, one: FloatArray, other: FloatArray) -> float:
         """Σ w|x − y|², which is W₂² between atoms and their proximal points."""
-        return float(self.weights @ np.sum((one - other) ** 2, axis=1))
+        apart = one - other
+        return float(self.weights @ np.einsum("ni,ni->n", apart, apart))
 
     def value(self, points: FloatArray) -> float:
         """E."""
@@ -123,23 +134,35 @@ class ResidualScheme:
     def minimise(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, dual: FloatArray) -> Minimiser:
         """Newton's method for λ from the points nearby; where they need not be the best, from others as well."""
         found = self._newton(target, sigma, guess, dual)
-        iterations, gap = found.iterations, 0.5 * float(found.rest @ found.rest)
+        iterations, gap, remarks = found.iterations, 0.5 * float(found.rest @ found.rest), np.zeros(2)
         if 1.0 + sigma * self._least_bend(found.lam) < _BEND:
             found, gap, extra = self._global(found, target, sigma, current)
             iterations += extra
-            self._lost += 1
-            self._left = max(self._left, gap)
-        points = found.points
-        return Minimiser(points, found.lam, self.value(points), self._optimality(found, target, sigma), gap, iterations)
+            remarks = np.array([1.0, gap])
+        residual, moved = self._optimality(found, target, sigma)
+        return Minimiser(found.points, found.lam, self._energy(found), residual, gap, iterations, moved, remarks=remarks)
+
+    def _energy(self, at: _Dual) -> float:
+        """E of the points, whose network is λ + F."""
+        lam = at.lam + at.rest
+        constant = float(sum(term.constant for term in self.field.networks))
+        return 0.5 * float(lam @ lam) + constant + self.field.potential(at.points, self.weights)
 
     def _newton(self, target: FloatArray, sigma: float, start: FloatArray, lam: FloatArray) -> _Dual:
         """λ with F(λ) = 0, the proximal points being followed from ``start``. Raises StepFailed."""
-        at = self._at(target, sigma, start, lam)
-        solver, fresh = self._solver(at, sigma), True
-        for iteration in range(1, _MOST + 1):
+        reduced = self._reduced.solve(nodes := Nodes.of(target, self.weights), sigma, lam) if self._reduced else None
+        if reduced is not None:
+            start, lam = nodes.shifted(target, reduced.points - nodes.points, self._team), reduced.lam
+        at = self._at(target, sigma, start, lam, rough=reduced is not None and self.domain.dimension > 1)
+        solver, fresh = (self._solver(at, sigma), True) if reduced is None else (reduced.solver, False)
+        before = 0 if reduced is None else reduced.iterations
+        for iteration in range(before + 1, before + _MOST + 1):
             size = float(np.linalg.norm(at.rest))
-            if size <= _CLOSE * self._scale:
-                return _Dual(at.lam, at.points, at.response, at.rest, iteration)
+            if size <= (_CLOSE if reduced is None else _CLOSE_OF_MANY) * self._scale:
+                if not at.rough:
+                    return _Dual(at.lam, at.points, at.response, at.rest, iteration)
+                at = self._at(target, sigma, at.points, at.lam)
+                continue
             step, share, new = solver(at.rest), 1.0, at
             for _ in range(_MOST_SHRINKS):
                 new = self._at(target, sigma, at.points, at.lam + share * step)
@@ -159,12 +182,12 @@ class ResidualScheme:
                 solver = self._solver(at, sigma)
         raise StepFailed(Status.NOT_CONVERGED, _advice(sigma, f"the dual problem did not converge in {_MOST} iterations"))
 
-    def _at(self, target: FloatArray, sigma: float, start: FloatArray, lam: FloatArray) -> _Dual:
-        points, response = self.field.proximal(target, start, lam, sigma)
+    def _at(self, target: FloatArray, sigma: float, start: FloatArray, lam: FloatArray, *, rough: bool = False) -> _Dual:
+        points, response = self.field.proximal(target, start, lam, sigma, rough=rough)
         rest = self.field.moments(points, self.weights) - self._target - lam
         if not np.isfinite(rest).all():
             raise StepFailed(Status.NOT_FINITE, "the residual of the network is not finite")
-        return _Dual(lam, points, response, rest)
+        return _Dual(lam, points, response, rest, rough=rough)
 
     def _solver(self, at: _Dual, sigma: float) -> "Callable[[FloatArray], FloatArray]":
         """v ↦ (1 + σ∫∇Φ R ∇Φᵀ)⁻¹ v, by atoms grouped in cells, which costs Newton's method a little of its speed."""
@@ -204,21 +227,52 @@ class ResidualScheme:
             slopes[:, :, k] = (self.field.features(points + step) - self.field.features(points - step)) / (2.0 * step[k])
         return slopes
 
-    def _optimality(self, at: _Dual, target: FloatArray, sigma: float) -> float:
-        """The residual (y − z)/σ + ∇ξ of the atoms with the network that they are, without what walls hold, in L²(ρ)."""
+    def _optimality(self, at: _Dual, target: FloatArray, sigma: float) -> tuple[float, float]:
+        """The residual (y − z)/σ + ∇ξ of the atoms with the network that they are, without what walls hold, in L²(ρ), or a bound on it;
+        and W₂² from the target."""
+        if self.field.compiled and self._walled:
+            square, moved = self.field.rest(target, at.points, self.weights, at.lam, sigma)
+            return math.sqrt(square) + self._steepness * float(np.linalg.norm(at.rest)), moved
         slope = (at.points - target) / sigma + self.field.gradient(at.points, at.rest + at.lam)
         slope = self.domain.slide(-slope, at.points, self.domain.touching(at.points))
-        return root_mean(self.weights, np.sum(slope**2, axis=1))
+        return root_mean(self.weights, np.sum(slope**2, axis=1)), self.square_distance(at.points, target)
+
+    @cached_property
+    def _steepness(self) -> float:
+        """The largest |∇(Φ·v)| with |v| = 1 at probes that fill the box."""
+        slopes = np.moveaxis(self._slopes(self.domain.spread(lattice(_MOST_PROBES, self.domain.dimension))), 1, 0)
+        return float(np.sqrt(np.max(np.linalg.eigvalsh(np.swapaxes(slopes, 1, 2) @ slopes))))
 
     def _least_bend(self, lam: FloatArray) -> float:
         """The least eigenvalue of ∇²ξ_λ at probes that fill the box."""
+        if self.field.compiled:
+            return self.field.least_bend(lam)
+        return float(np.min(np.linalg.eigvalsh(self.field.hessian(self._probes(), lam))[:, 0]))
+
+    def _probes(self) -> FloatArray:
+        """Points that fill the box, (M, d)."""
         dimension = self.domain.dimension
         if dimension in _PROBES:
             sides = [np.linspace(0.0, 1.0, _PROBES[dimension])] * dimension
             unit = np.stack([side.ravel() for side in np.meshgrid(*sides, indexing="ij")], axis=1)
         else:
             unit = lattice(_MOST_PROBES, dimension)
-        return float(np.min(np.linalg.eigvalsh(self.field.hessian(self.domain.spread(unit), lam))[:, 0]))
+        return self.domain.spread(unit)
+
+    def _best_probes(self, target: FloatArray, lam: FloatArray, sigma: float) -> FloatArray:
+        """The probes (N, d) where ξ + |y − z|²/(2σ) is least, circles being gone round once either way."""
+        domain = self.domain
+        inside = domain.confine(target) if domain.periodic.any() else target
+        probes = self._probes()
+        values = self.field.values(probes, lam)
+        rounds = np.array(list(product(*[(-1.0, 0.0, 1.0) if periodic else (0.0,) for periodic in domain.periodic])))
+        turned = (probes + (rounds * (domain.upper - domain.lower))[:, None, :]).reshape(-1, domain.dimension)
+        heights = np.tile(values, len(rounds)) + np.sum(turned**2, axis=1) / (2.0 * sigma)
+        best = np.empty(len(target), dtype=np.int64)
+        block = max(1, _PAIRS // len(turned))
+        for k in range(0, len(target), block):
+            best[k : k + block] = np.argmin(heights - inside[k : k + block] @ (turned.T / sigma), axis=1)
+        return turned[best] + (target - inside)
 
     def _primal(self, points: FloatArray, target: FloatArray, sigma: float) -> float:
         return self.value(points) + self.square_distance(points, target) / (2.0 * sigma)
@@ -250,8 +304,11 @@ class ResidualScheme:
         reach = max(reach, float(np.max(np.abs(at.points - target))))
         points = at.points
         envelope = self.field.values(points, at.lam) + np.sum((points - target) ** 2, axis=1) / (2.0 * sigma)
-        for shift in self._shifts():
-            tried, _ = self.field.proximal(target, target + reach * shift, at.lam, sigma)
+        starts = [target + reach * shift for shift in self._shifts()]
+        if not self.domain.frozen.any():
+            starts.append(self._best_probes(target, at.lam, sigma))
+        for start in starts:
+            tried, _ = self.field.proximal(target, start, at.lam, sigma)
             value = self.field.values(tried, at.lam) + np.sum((tried - target) ** 2, axis=1) / (2.0 * sigma)
             better = value < envelope - 1e-13 * (1.0 + np.abs(envelope))
             points, envelope = np.where(better[:, None], tried, points), np.where(better, value, envelope)
@@ -265,36 +322,16 @@ class ResidualScheme:
         return [np.zeros(dimension), *np.eye(dimension), *-np.eye(dimension)]
 
 
-def check(problem: Problem) -> None:
-    """Raises ValueError for problems whose steps are no such dual problem."""
-    if problem.domain.box is not problem.domain:
-        raise ValueError('method = "residual" is for boxes, not disks; give the square around it')
-    if not problem.domain.moving:
-        raise ValueError("minimising movements need an axis along which mass moves, but all axes are frozen")
-    for name, term in problem.energy.terms.items():
-        if not isinstance(term, TwoLayer | Potential):
-            raise ValueError(f'method = "residual" is for two_layer networks and potentials, which {name} is not; see method = "quantile"')
-        if isinstance(term, TwoLayer) and term.features.rank > MOST_FEATURES:
-            raise ValueError(
-                f"{name} has {term.features.rank} features; minimising movements take up to {MOST_FEATURES}: give a `tolerance`"
-            )
-
-
 def _first_atoms(problem: Problem, count: int | None) -> Particles:
     """Initial atoms as they are; of a density about ``count`` Gauss nodes, in more than three dimensions the images of a lattice."""
-    initial, dimension = problem.initial, problem.domain.dimension
+    initial = problem.initial
     if not isinstance(initial, DensityFunction):
         if count not in (None, len(initial.weights)):
             raise ValueError(f"count must be left out or {len(initial.weights)}, the number of initial atoms")
         return initial
     if count is None:
         raise ValueError('method = "residual" needs `count`, the number of atoms that stand for the initial density')
-    if dimension not in _NODES:
-        return initial.quantiles(count)
-    atoms = initial.gauss_atoms(max(1, round((count / _NODES[dimension]) ** (1.0 / dimension))))
-    kept = atoms.weights > _NEGLIGIBLE * float(np.max(atoms.weights))
-    weights = atoms.weights[kept]
-    return Particles(np.ascontiguousarray(atoms.points[kept]), weights / np.sum(weights))
+    return gauss_nodes(initial, count)
 
 
 def _advice(sigma: float, what: str) -> str:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from mfpde.arrays import FloatArray
-from mfpde.compile import fused_kernel, kernel, vector_kernel
+from mfpde.compile import fused_kernel, kernel, sum_kernel, vector_kernel
 
 
 @fused_kernel
@@ -68,6 +68,30 @@ def assemble(
 
 
 @fused_kernel
+def add_interpolated(table: FloatArray, places: FloatArray, low: float, high: float, out: FloatArray) -> None:
+    """Add to ``out`` (q,) the values at ``places`` of a piecewise linear function, given at evenly spaced places by ``table`` (k,)."""
+    last = len(table) - 1
+    per = last / (high - low)
+    for i in range(len(places)):
+        place = min(max((places[i] - low) * per, 0.0), float(last))
+        cell = min(int(place), last - 1)
+        out[i] += table[cell] + (place - cell) * (table[cell + 1] - table[cell])
+
+
+@fused_kernel
+def fill_interpolated(tables: FloatArray, places: FloatArray, weights: FloatArray, low: float, high: float, out: FloatArray) -> None:
+    """``out`` (r, q): the same for the rows of ``tables`` (r, k + 1), whose last values stand twice, times ``weights`` (q,)."""
+    last = tables.shape[1] - 2
+    per = last / (high - low)
+    for i in range(len(places)):
+        place = min(max((places[i] - low) * per, 0.0), float(last))
+        cell, weight = int(place), weights[i]
+        share = place - cell
+        for k in range(len(tables)):
+            out[k, i] = weight * (tables[k, cell] + share * (tables[k, cell + 1] - tables[k, cell]))
+
+
+@fused_kernel
 def factor(diagonal: FloatArray, upper: FloatArray, inverse: FloatArray) -> bool:
     """Fill the inverse pivots (n + 1,) of the symmetric tridiagonal matrix; False where it is not positive definite."""
     pivot = diagonal[0]
@@ -117,7 +141,7 @@ def longest(x: FloatArray, step: FloatArray) -> float:
     return 1.0 / most if most > 0.0 else math.inf
 
 
-@fused_kernel
+@sum_kernel
 def square_distance(x: FloatArray, y: FloatArray, masses: FloatArray) -> float:
     """W₂² = ∫|X − Y|² of two quantile functions with the same levels."""
     total = 0.0

@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray, IntArray
-from mfpde.compile import fused_kernel, parallel_kernel, prange, vector_kernel
+from mfpde.compile import fused_kernel, kernel, parallel_kernel, prange, vector_kernel
+from mfpde.energy.stencil import polynomial_bends, polynomial_slopes, polynomial_value
 
 _POINTS = 8
 _BLOCKS = 16
@@ -75,18 +76,47 @@ def line_some(
 
 
 @vector_kernel
-def line_newton(
-    target: FloatArray, y: FloatArray, slopes: FloatArray, bounds: FloatArray, sigma: float, response: FloatArray
-) -> tuple[float, float]:
-    """One step of Newton's method for all atoms between walls, in place, without safeguards; the largest step and the least 1 + σξ''.
+def shift_some(
+    points: FloatArray, rows: FloatArray, start: int, end: int, cells: IntArray, lower: FloatArray, inverse: FloatArray, out: FloatArray
+) -> None:
+    """Points plus piecewise polynomials, for those from ``start`` to ``end``, into ``out`` (N, d), d being one or two. ``rows`` (d cells
+    8^d,) starts at a cache line and holds the coefficients along each axis in turn; ``lower`` and ``inverse`` (d,) place the cells."""
+    m0 = cells[0]
+    if points.shape[1] == 1:
+        for i in range(start, end):
+            a = (points[i, 0] - lower[0]) * inverse[0]
+            j = min(max(int(a), 0), m0 - 1)
+            t, k = 2.0 * (a - j) - 1.0, 8 * j
+            high = rows[k + 4] + t * (rows[k + 5] + t * (rows[k + 6] + t * rows[k + 7]))
+            out[i, 0] = points[i, 0] + rows[k] + t * (rows[k + 1] + t * (rows[k + 2] + t * (rows[k + 3] + t * high)))
+    else:
+        m1 = cells[1]
+        for i in range(start, end):
+            a, b = (points[i, 0] - lower[0]) * inverse[0], (points[i, 1] - lower[1]) * inverse[1]
+            j, k = min(max(int(a), 0), m0 - 1), min(max(int(b), 0), m1 - 1)
+            place, t = 64 * (j * m1 + k), (2.0 * (a - j) - 1.0, 2.0 * (b - k) - 1.0)
+            out[i, 0] = points[i, 0] + polynomial_value(rows, place, t)
+            out[i, 1] = points[i, 1] + polynomial_value(rows, place + 64 * m0 * m1, t)
 
-    ``slopes`` (cells, 8): the coefficients of ξ'; ``bounds`` (2,): the walls.
-    """
-    cells, low, high = len(slopes), bounds[0], bounds[1]
+
+@parallel_kernel
+def shift_together(points: FloatArray, rows: FloatArray, cells: IntArray, lower: FloatArray, inverse: FloatArray, out: FloatArray) -> None:
+    """``shift_some`` of all points, on all threads."""
+    for b in prange(_BLOCKS):
+        shift_some(points, rows, b * len(points) // _BLOCKS, (b + 1) * len(points) // _BLOCKS, cells, lower, inverse, out)
+
+
+@vector_kernel
+def line_newton_some(
+    target: FloatArray, y: FloatArray, slopes: FloatArray, start: int, end: int, box: FloatArray, sigma: float, response: FloatArray
+) -> tuple[float, float]:
+    """One step of Newton's method between walls for the atoms from ``start`` to ``end``, in place, without safeguards; the largest step
+    and the least 1 + σξ''. ``slopes`` (cells, 8): the coefficients of ξ'."""
+    cells, low, high = len(slopes), box[0, 0], box[1, 0]
     inverse = cells / (high - low)
     largest, least = 0.0, 1.0
-    for i in range(len(y)):
-        x = y[i, 0]
+    for i in range(start, end):
+        x = min(max(y[i, 0], low), high)
         place = (x - low) * inverse
         k = min(max(int(place), 0), cells - 1)
         t = 2.0 * (place - k) - 1.0
@@ -100,6 +130,149 @@ def line_newton(
         largest, least = max(largest, abs(new - x)), min(least, h)
         y[i, 0], response[i, 0, 0] = new, found
     return largest, least
+
+
+@parallel_kernel
+def line_newton_together(
+    target: FloatArray, y: FloatArray, slopes: FloatArray, box: FloatArray, sigma: float, response: FloatArray
+) -> tuple[float, float]:
+    """``line_newton_some`` of all atoms, on all threads."""
+    steps, bends = np.zeros(_BLOCKS), np.ones(_BLOCKS)
+    for b in prange(_BLOCKS):
+        start, end = b * len(y) // _BLOCKS, (b + 1) * len(y) // _BLOCKS
+        steps[b], bends[b] = line_newton_some(target, y, slopes, start, end, box, sigma, response)
+    return np.max(steps), np.min(bends)
+
+
+@vector_kernel
+def line_rest(
+    target: FloatArray, y: FloatArray, weights: FloatArray, slopes: FloatArray, start: int, end: int, box: FloatArray, sigma: float
+) -> tuple[float, float]:
+    """Σ w|(y − z)/σ + ξ'|² without what walls hold, and Σ w|y − z|², of the atoms from ``start`` to ``end``."""
+    cells, low, high = len(slopes), box[0, 0], box[1, 0]
+    inverse = cells / (high - low)
+    rest, moved = 0.0, 0.0
+    for i in range(start, end):
+        x, apart = y[i, 0], y[i, 0] - target[i, 0]
+        place = (x - low) * inverse
+        k = min(max(int(place), 0), cells - 1)
+        t = 2.0 * (place - k) - 1.0
+        high_part = slopes[k, 3] + t * (slopes[k, 4] + t * (slopes[k, 5] + t * slopes[k, 6]))
+        g = apart / sigma + slopes[k, 0] + t * (slopes[k, 1] + t * (slopes[k, 2] + t * high_part))
+        held = (x <= low and g >= 0.0) or (x >= high and g <= 0.0)
+        rest += 0.0 if held else weights[i] * g * g
+        moved += weights[i] * apart * apart
+    return rest, moved
+
+
+@vector_kernel
+def plane_rest(
+    target: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    rows: FloatArray,
+    start: int,
+    end: int,
+    cells: IntArray,
+    box: FloatArray,
+    sigma: float,
+) -> tuple[float, float]:
+    """``line_rest`` in a rectangle; ``rows`` as for ``plane_newton_some``."""
+    low0, low1, high0, high1, m0, m1 = box[0, 0], box[0, 1], box[1, 0], box[1, 1], cells[0], cells[1]
+    s0, s1 = m0 / (high0 - low0), m1 / (high1 - low1)
+    rest, moved = 0.0, 0.0
+    for i in range(start, end):
+        x0, x1 = y[i, 0], y[i, 1]
+        apart0, apart1 = x0 - target[i, 0], x1 - target[i, 1]
+        a, b = (x0 - low0) * s0, (x1 - low1) * s1
+        j, k = min(max(int(a), 0), m0 - 1), min(max(int(b), 0), m1 - 1)
+        found = polynomial_slopes(rows, 64 * (j * m1 + k), (2.0 * (a - j) - 1.0, 2.0 * (b - k) - 1.0))
+        g0, g1 = apart0 / sigma + 2.0 * s0 * found[0], apart1 / sigma + 2.0 * s1 * found[1]
+        held0 = (x0 <= low0 and g0 >= 0.0) or (x0 >= high0 and g0 <= 0.0)
+        held1 = (x1 <= low1 and g1 >= 0.0) or (x1 >= high1 and g1 <= 0.0)
+        rest += weights[i] * ((0.0 if held0 else g0 * g0) + (0.0 if held1 else g1 * g1))
+        moved += weights[i] * (apart0 * apart0 + apart1 * apart1)
+    return rest, moved
+
+
+@parallel_kernel
+def rest_together(
+    target: FloatArray, y: FloatArray, weights: FloatArray, rows: FloatArray, cells: IntArray, box: FloatArray, sigma: float
+) -> tuple[float, float]:
+    """``plane_rest`` of all atoms or, with (cells, 8) ``rows`` in a row, ``line_rest``, on all threads."""
+    rests, moves = np.zeros(_BLOCKS), np.zeros(_BLOCKS)
+    for b in prange(_BLOCKS):
+        start, end = b * len(y) // _BLOCKS, (b + 1) * len(y) // _BLOCKS
+        if y.shape[1] == 1:
+            rests[b], moves[b] = line_rest(target, y, weights, rows.reshape((cells[0], _POINTS)), start, end, box, sigma)
+        else:
+            rests[b], moves[b] = plane_rest(target, y, weights, rows, start, end, cells, box, sigma)
+    return np.sum(rests), np.sum(moves)
+
+
+@kernel
+def rest_alone(
+    target: FloatArray, y: FloatArray, weights: FloatArray, rows: FloatArray, cells: IntArray, box: FloatArray, sigma: float
+) -> tuple[float, float]:
+    """The same on one thread."""
+    rests, moves = np.zeros(_BLOCKS), np.zeros(_BLOCKS)
+    for b in range(_BLOCKS):
+        start, end = b * len(y) // _BLOCKS, (b + 1) * len(y) // _BLOCKS
+        if y.shape[1] == 1:
+            rests[b], moves[b] = line_rest(target, y, weights, rows.reshape((cells[0], _POINTS)), start, end, box, sigma)
+        else:
+            rests[b], moves[b] = plane_rest(target, y, weights, rows, start, end, cells, box, sigma)
+    return np.sum(rests), np.sum(moves)
+
+
+@vector_kernel
+def plane_newton_some(
+    target: FloatArray,
+    y: FloatArray,
+    rows: FloatArray,
+    start: int,
+    end: int,
+    cells: IntArray,
+    box: FloatArray,
+    sigma: float,
+    response: FloatArray,
+) -> tuple[float, float]:
+    """``line_newton_some`` between the walls of a rectangle, for the atoms from ``start`` to ``end``; ``rows`` (64 · cells,) starts at a
+    cache line and holds the coefficients of ξ."""
+    low0, low1, high0, high1, m0, m1 = box[0, 0], box[0, 1], box[1, 0], box[1, 1], cells[0], cells[1]
+    s0, s1 = m0 / (high0 - low0), m1 / (high1 - low1)
+    largest, least = 0.0, 1.0
+    for i in range(start, end):
+        x0, x1 = min(max(y[i, 0], low0), high0), min(max(y[i, 1], low1), high1)
+        a, b = (x0 - low0) * s0, (x1 - low1) * s1
+        j, k = min(max(int(a), 0), m0 - 1), min(max(int(b), 0), m1 - 1)
+        found = polynomial_bends(rows, 64 * (j * m1 + k), (2.0 * (a - j) - 1.0, 2.0 * (b - k) - 1.0))
+        g0, g1 = x0 - target[i, 0] + sigma * 2.0 * s0 * found[0], x1 - target[i, 1] + sigma * 2.0 * s1 * found[1]
+        h00, h01 = 1.0 + sigma * 4.0 * s0 * s0 * found[2], sigma * 4.0 * s0 * s1 * found[3]
+        h11 = 1.0 + sigma * 4.0 * s1 * s1 * found[4]
+        held0 = (x0 <= low0 and g0 >= 0.0) or (x0 >= high0 and g0 <= 0.0)
+        held1 = (x1 <= low1 and g1 >= 0.0) or (x1 >= high1 and g1 <= 0.0)
+        h01 = 0.0 if held0 or held1 else h01
+        least = min(least, 0.5 * (h00 + h11) - math.sqrt(0.25 * (h00 - h11) * (h00 - h11) + h01 * h01))
+        inverse = 1.0 / (h00 * h11 - h01 * h01)
+        r00, r01, r11 = 0.0 if held0 else h11 * inverse, -h01 * inverse, 0.0 if held1 else h00 * inverse
+        new0, new1 = min(max(x0 - r00 * g0 - r01 * g1, low0), high0), min(max(x1 - r01 * g0 - r11 * g1, low1), high1)
+        largest = max(largest, max(abs(new0 - x0), abs(new1 - x1)))
+        y[i, 0], y[i, 1] = new0, new1
+        response[i, 0, 0], response[i, 0, 1], response[i, 1, 0], response[i, 1, 1] = r00, r01, r01, r11
+    return largest, least
+
+
+@parallel_kernel
+def plane_newton_together(
+    target: FloatArray, y: FloatArray, rows: FloatArray, cells: IntArray, box: FloatArray, sigma: float, response: FloatArray
+) -> tuple[float, float]:
+    """``plane_newton_some`` of all atoms, on all threads."""
+    steps, bends = np.zeros(_BLOCKS), np.ones(_BLOCKS)
+    for b in prange(_BLOCKS):
+        start, end = b * len(y) // _BLOCKS, (b + 1) * len(y) // _BLOCKS
+        steps[b], bends[b] = plane_newton_some(target, y, rows, start, end, cells, box, sigma, response)
+    return np.max(steps), np.min(bends)
 
 
 @fused_kernel

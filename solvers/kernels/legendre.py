@@ -13,6 +13,8 @@ import numpy as np
 from mfpde.arrays import FloatArray, IntArray
 from mfpde.compile import kernel, parallel_kernel, prange
 
+_SHARP = 8.0
+"""From a bend of so many times the cost's on, a potential that is not smooth is taken as having a kink."""
 _ROWS = 8
 """Lines that are taken together, a cache line's worth of columns."""
 
@@ -37,15 +39,36 @@ def _envelope(f: FloatArray, a: float, hull: IntArray, cuts: FloatArray) -> int:
 
 
 @kernel
-def _higher_terms(f: FloatArray, i: int, shift: float, bend: float, inverse: float) -> float:
-    """What the quartic through five neighbours adds to the least value of the parabola through three, where it is a small correction."""
-    third = 0.5 * (f[i - 2] - f[i + 2]) + f[i + 1] - f[i - 1]
-    fourth = 4.0 * (f[i + 1] + f[i - 1]) - 6.0 * f[i] - f[i + 2] - f[i - 2]
-    if abs(third) + abs(fourth) > 0.25 * bend:
-        return 0.0
+def _higher_terms(third: float, fourth: float, shift: float, inverse: float) -> float:
+    """What the quartic through five neighbours adds to the least value of the parabola through three."""
     square = shift * shift
     rise = (3.0 * square - 1.0) * (1.0 / 6.0) * third + shift * (2.0 * square - 1.0) * (1.0 / 12.0) * fourth
     return float(shift * (square - 1.0) * ((1.0 / 6.0) * third + (1.0 / 24.0) * shift * fourth) - 0.5 * rise * rise * inverse)
+
+
+@kernel
+def _lesser(one: float, two: float) -> float:
+    """The smaller of two numbers of one sign, 0 for others."""
+    if one * two <= 0.0:
+        return 0.0
+    return one if abs(one) < abs(two) else two
+
+
+@kernel
+def _at_kink(f: FloatArray, i: int, a: float, distance: float) -> float:
+    """What the least value near i is below that at i, f being a parabola to either side whose bend is the lesser of two neighbours'."""
+    before = f[i] - 2.0 * f[i - 1] + f[i - 2]
+    here = f[i + 1] - 2.0 * f[i] + f[i - 1]
+    after = f[i + 2] - 2.0 * f[i + 1] + f[i]
+    least = 0.0
+    for side in (-1, 1):
+        bend = _lesser(here, after if side > 0 else before)
+        rise = f[i + side] - f[i]
+        stiff = 2.0 * a - bend
+        if stiff > 0.0:
+            s = min(max((rise - 2.0 * a * distance * side - 0.5 * bend) / stiff, 0.0), 0.5)
+            least = min(least, a * s * (2.0 * distance * side + s) - s * rise - 0.5 * bend * s * (s - 1.0))
+    return least
 
 
 @kernel
@@ -60,17 +83,23 @@ def transform_line(f: FloatArray, a: float, hull: IntArray, cuts: FloatArray, g:
             k += 1
         i = hull[k]
         here = f[i]
-        below = f[i - 1] if i > 0 else here
-        above = f[i + 1] if i < n - 1 else here
+        below = f[i - 1] if i > 0 else 3.0 * (here - f[1]) + f[2] if n > 2 else here
+        above = f[i + 1] if i < n - 1 else 3.0 * (here - f[n - 2]) + f[n - 3] if n > 2 else here
         slope = 2.0 * a * (i - j) - 0.5 * (above - below)
         bend = 2.0 * a - (above - 2.0 * here + below)
         value = a * (i - j) * (i - j) - here
         if bend > 0.0:
             inverse = 1.0 / bend
             shift = min(max(-slope * inverse, -0.5), 0.5)
-            value += shift * (slope + 0.5 * bend * shift)
+            change = shift * (slope + 0.5 * bend * shift)
             if 1 < i < n - 2:
-                value += _higher_terms(f, i, shift, bend, inverse)
+                third = 0.5 * (f[i - 2] - f[i + 2]) + above - below
+                fourth = 4.0 * (above + below) - 6.0 * here - f[i + 2] - f[i - 2]
+                if abs(third) + abs(fourth) <= 0.25 * bend:
+                    change += _higher_terms(third, fourth, shift, inverse)
+                elif bend > _SHARP * a:
+                    change = _at_kink(f, i, a, float(i - j))
+            value += change
         g[j] = value
 
 

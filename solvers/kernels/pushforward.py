@@ -25,10 +25,12 @@ def _respond(p: float, kind: int, exponent: float, coefficient: float) -> tuple[
     if kind == ENTROPY:
         value = math.exp(p / coefficient - 1.0)
         return value, value / coefficient, value * coefficient
+    if p == -math.inf:
+        return 0.0, 0.0, 0.0
     if kind == CONGESTION:
         value = min(max(p / coefficient, 0.0), 1.0)
         return value, 1.0 / coefficient if 0.0 < value < 1.0 else 0.0, value * (p - 0.5 * coefficient * value)
-    if p == -math.inf or (exponent > 1.0 and p <= 0.0):
+    if exponent > 1.0 and p <= 0.0:
         return 0.0, 0.0, 0.0
     if exponent < 1.0 and p >= 0.0:
         return math.inf, math.inf, math.inf
@@ -94,18 +96,29 @@ def fill_cumulative(mu: FloatArray, sharp: FloatArray, below: FloatArray, bend: 
 
 
 @kernel
-def _sample(mu: FloatArray, below: FloatArray, bend: FloatArray, b: float, a: float) -> float:
-    """F(b, a) = ∫_0^a μ(b, ·), linear between rows and quadratic in the cells of a row; coordinates in cells from the lower walls."""
+def _sample(mu: FloatArray, below: FloatArray, bend: FloatArray, ahead: FloatArray, b: float, a: float) -> tuple[float, float, float]:
+    """F(b, a) = ∫_0^a μ(b, ·), linear between rows and quadratic in the cells of a row, M(b) = F(b, ∞) and ∫_0^b M; coordinates in cells
+    from the lower walls."""
     n1, n2 = mu.shape
     a = min(max(a, 0.0), float(n2))
     j = min(int(a), n2 - 1)
     s = a - j
-    b = min(max(b - 0.5, 0.0), n1 - 1.0)
-    i = int(b)
+    held = min(max(b - 0.5, 0.0), n1 - 1.0)
+    i = int(held)
     k = min(i + 1, n1 - 1)
+    t = held - i
     one = below[i, j] + s * (mu[i, j] + bend[i, j] * (s - 1.0))
     two = below[k, j] + s * (mu[k, j] + bend[k, j] * (s - 1.0))
-    return float(one + (b - i) * (two - one))
+    first = below[i, n2]
+    rise = t * (below[k, n2] - first)
+    before = ahead[i] + t * (first + 0.5 * rise)
+    return one + t * (two - one), first + rise, before + (b - 0.5 - held) * (first + rise)
+
+
+@kernel
+def _edge_integral(width: float, one: float, middle: float, two: float) -> float:
+    """∫ along an edge of this width from values at its ends and its middle, linear between them as μ is between rows."""
+    return float(0.25 * width * (one + 2.0 * middle + two))
 
 
 @kernel
@@ -121,21 +134,50 @@ def _map_corners(phi: FloatArray, i: int, time_1: float, time_2: float, b: Float
 
 
 @kernel
+def _integrate_edge(
+    mu: FloatArray,
+    below: FloatArray,
+    bend: FloatArray,
+    ahead: FloatArray,
+    b0: float,
+    a0: float,
+    found0: FloatArray,
+    b1: float,
+    a1: float,
+    found1: FloatArray,
+) -> float:
+    """∫F db along the edge between the images of two corners where F, M and ∫M were ``found``, (3,) each.
+
+    The rule is for F − M where that is less than F, and M is integrated exactly: M cancels around a cell, but its errors would not, which
+    are large for thin tails beyond bulks of mass.
+    """
+    width = b1 - b0
+    if width == 0.0:
+        return 0.0
+    middle, whole, _ = _sample(mu, below, bend, ahead, 0.5 * (b0 + b1), 0.5 * (a0 + a1))
+    if 2.0 * middle <= whole:
+        return _edge_integral(width, found0[0], middle, found1[0])
+    return float(_edge_integral(width, found0[0] - found0[1], middle - whole, found1[0] - found1[1]) + (found1[2] - found0[2]))
+
+
+@kernel
 def _integrate_row(
-    mu: FloatArray, below: FloatArray, bend: FloatArray, b: FloatArray, a: FloatArray, corner: FloatArray, flux: FloatArray
+    mu: FloatArray,
+    below: FloatArray,
+    bend: FloatArray,
+    ahead: FloatArray,
+    b: FloatArray,
+    a: FloatArray,
+    found: FloatArray,
+    flux: FloatArray,
 ) -> None:
-    """F at the images of corners, (n2 + 1,), and Simpson's ∫F db along the edges between them, (n2,)."""
+    """F, M and ∫M at the images of corners, (n2 + 1, 3), and ∫F db along the edges between them, (n2,)."""
     for j in range(b.size):
-        corner[j] = _sample(mu, below, bend, b[j], a[j])
+        found[j, 0], found[j, 1], found[j, 2] = _sample(mu, below, bend, ahead, b[j], a[j])
     for j in range(flux.size):
-        width = b[j + 1] - b[j]
-        flux[j] = 0.0
-        if width != 0.0:
-            middle = _sample(mu, below, bend, 0.5 * (b[j] + b[j + 1]), 0.5 * (a[j] + a[j + 1]))
-            flux[j] = width * (corner[j] + 4.0 * middle + corner[j + 1]) / 6.0
+        flux[j] = _integrate_edge(mu, below, bend, ahead, b[j], a[j], found[j], b[j + 1], a[j + 1], found[j + 1])
 
 
-@parallel_kernel
 def fill_residual(
     phi: FloatArray,
     mu: FloatArray,
@@ -153,20 +195,38 @@ def fill_residual(
     ∫μ = ∮F db with ∂F/∂a = μ. Neighbours share their edges, so that mass is conserved. ``time_k`` = τ/h_k²; along an axis of one cell
     nothing moves.
     """
+    whole = below[:, -1]
+    ahead = np.concatenate([[0.0], np.cumsum(0.5 * (whole[1:] + whole[:-1]))]) + 0.5 * whole[0]
+    _fill_rows(phi, mu, below, bend, ahead, other, time_1, time_2, residual, sums)
+
+
+@parallel_kernel
+def _fill_rows(
+    phi: FloatArray,
+    mu: FloatArray,
+    below: FloatArray,
+    bend: FloatArray,
+    ahead: FloatArray,
+    other: FloatArray,
+    time_1: float,
+    time_2: float,
+    residual: FloatArray,
+    sums: FloatArray,
+) -> None:
+    """As ``fill_residual``, ``ahead`` (n1,) being the mass of μ in front of the middles of rows."""
     n1, n2 = phi.shape
     for block in prange((n1 + _BLOCK - 1) // _BLOCK):
-        b0, a0, corner0, flux0 = np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2)
-        b1, a1, corner1, flux1 = np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2 + 1), np.empty(n2)
+        b0, a0, corner0, flux0 = np.empty(n2 + 1), np.empty(n2 + 1), np.empty((n2 + 1, 3)), np.empty(n2)
+        b1, a1, corner1, flux1 = np.empty(n2 + 1), np.empty(n2 + 1), np.empty((n2 + 1, 3)), np.empty(n2)
         first = block * _BLOCK
         _map_corners(phi, first, time_1, time_2, b0, a0)
-        _integrate_row(mu, below, bend, b0, a0, corner0, flux0)
+        _integrate_row(mu, below, bend, ahead, b0, a0, corner0, flux0)
         for i in range(first, min(first + _BLOCK, n1)):
             _map_corners(phi, i + 1, time_1, time_2, b1, a1)
-            _integrate_row(mu, below, bend, b1, a1, corner1, flux1)
+            _integrate_row(mu, below, bend, ahead, b1, a1, corner1, flux1)
             left, size, pulled = 0.0, 0.0, 0.0
             for j in range(n2 + 1):
-                middle = _sample(mu, below, bend, 0.5 * (b0[j] + b1[j]), 0.5 * (a0[j] + a1[j]))
-                right = (b1[j] - b0[j]) * (corner0[j] + 4.0 * middle + corner1[j]) / 6.0
+                right = _integrate_edge(mu, below, bend, ahead, b0[j], a0[j], corner0[j], b1[j], a1[j], corner1[j])
                 if j > 0:
                     value = right - left + flux0[j - 1] - flux1[j - 1]
                     difference = other[i, j - 1] - value

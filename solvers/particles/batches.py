@@ -6,6 +6,7 @@ import numpy as np
 
 from mfpde.energy.base import Energy, EnergySum
 from mfpde.energy.network import TwoLayer
+from mfpde.energy.pair_network import PairNetwork
 
 _KEY = 2
 
@@ -23,7 +24,7 @@ class Batches:
     @staticmethod
     def of(energy: EnergySum, size: int, epochs: bool, seed: int) -> "Batches":
         """Raises ValueError where there is no network, or no epoch of its inputs."""
-        networks = {name: term for name, term in energy.terms.items() if isinstance(term, TwoLayer)}
+        networks = {name: term for name, term in energy.terms.items() if isinstance(term, TwoLayer | PairNetwork)}
         if not networks:
             raise ValueError("`batch` draws inputs of a network, but no term is two_layer")
         for name, term in networks.items():
@@ -43,16 +44,16 @@ class Batches:
         """The energy on minibatch ``number``, without entropy; its gradients are those of the energy in the mean."""
         terms: dict[str, Energy] = {}
         for place, (name, term) in enumerate(self.energy.terms.items()):
-            if isinstance(term, TwoLayer):
+            if isinstance(term, TwoLayer | PairNetwork):
                 terms[name] = self._epoch_batch(term, number, place) if self.epochs else self._drawn(term, number, place)
             elif term.temperature == 0.0:
                 terms[name] = term
         return EnergySum(terms)
 
-    def _drawn(self, term: TwoLayer, number: int, place: int) -> TwoLayer:
+    def _drawn(self, term: TwoLayer | PairNetwork, number: int, place: int) -> TwoLayer:
         return term.batch(*term.draw(self._generator(number, place), self.size))
 
-    def _epoch_batch(self, term: TwoLayer, number: int, place: int) -> TwoLayer:
+    def _epoch_batch(self, term: TwoLayer | PairNetwork, number: int, place: int) -> TwoLayer:
         assert term.size is not None
         each = -(-term.size // self.size)
         order = self._generator(number // each, place).permutation(term.size)

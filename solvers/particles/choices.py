@@ -9,6 +9,7 @@ import numpy as np
 
 from mfpde.choices import excluded
 from mfpde.energy.base import EnergySum
+from mfpde.energy.constraints import refuse_constraints
 from mfpde.energy.internal import Power
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.replicas import replicated
@@ -114,6 +115,7 @@ class ParticleFlow:
 
     def flow_of(self, problem: Problem, atoms: Particles, count: int | None = None) -> SmoothFlow | DescentFlow:
         """The flow of these atoms, which are systems of ``count`` each."""
+        refuse_constraints(problem.energy, "particles")
         count = count or len(atoms.weights)
         notes: list[str] = []
         if self.diffusion == "blob":

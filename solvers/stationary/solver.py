@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mfpde.arrays import FloatArray
+from mfpde.energy.constraints import refuse_constraints
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, deposit
 from mfpde.problem import Problem
@@ -49,6 +50,7 @@ class Stationary:
 
     def prepare(self, problem: Problem) -> "StationaryFlow":
         """Features, potentials and kernels on the grid. Raises ValueError where the energy or the grid does not fit."""
+        refuse_constraints(problem.energy, "the search for stationary states")
         return StationaryFlow(self, problem)
 
     def solve(self, problem: Problem) -> Run:

@@ -1,0 +1,307 @@
+"""Minimising movements of densities in boxes by the back-and-forth method, with obstacles, bounds, networks and interactions.
+
+Networks and interactions ½⟨ρ, Kρ⟩ are linearised: V + Kρ_j stands for them until ρ_{j+1} = ρ_j, a fixed point that is reached at the rate
+τ‖∇∇K‖ and is accelerated by secants.
+
+A step minimises up to what it says: E(ρ) + D ≤ E(μ) holds for every potential φ, D = ∫φ dρ + ∫φᶜ dμ being at most W₂²(ρ, μ)/(2τ), so that
+the energy falls whatever the accuracy. How far the dual value E(ρ) + D is from its maximum is judged by its gradient.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mfpde.arrays import BoolArray, FloatArray
+from mfpde.energy import Incompressible
+from mfpde.energy.incompressible import OVERSHOOT, no_room
+from mfpde.energy.potential import GridPotential
+from mfpde.problem import Problem
+from mfpde.run import Status, StepFailed
+from mfpde.solvers.jko.back_and_forth import BackAndForth, BackAndForthStep
+from mfpde.solvers.jko.densities import Densities
+from mfpde.solvers.jko.flow import Minimiser
+from mfpde.solvers.jko.rules import check_back_and_forth, one_internal
+
+ACCURACY = 2e-4
+_LOST_SHARE = 0.05
+"""The largest gain of the dual value that a step may leave, as a share of the energy that it loses."""
+_STILL, _NOISE = 1e-4, 3.0
+_SPILLED = 1e-6
+_MOST_METHODS = 4
+_PASSES, _FLOOR = 4, 1e-2
+_SOFTER = (16.0, 4.0)
+_MOST_ROUNDS, _ROUND_SHARE = 40, 1e-3
+_RESIDUAL, _SHARE, _TRIES, _ROUNDS, _RESTS, _KINDS = range(6)
+_ROUND_OFF = 1e-12
+_LEAST_SECANT, _MOST_SECANT = 0.1, 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A step for fixed potentials, the energy that it loses, what the dual value could still gain at the most, and its share."""
+
+    step: BackAndForthStep
+    lost: float
+    share: float
+    left: float = 0.0
+
+
+class BackAndForthScheme(Densities):
+    """Steps by ``BackAndForth`` until its residual is ``accuracy`` of the mass (default 2e-4), or stops falling.
+
+    Where it stops earlier, as fronts that are sharp on the grid make it, a step is kept if the energy falls and the dual value could gain
+    at most 5 % of what the energy and W₂² have changed by; else the ascent is tried from other potentials.
+    Raises ValueError as ``check`` does, and for initial densities in obstacles or above the bound.
+    """
+
+    def __init__(self, problem: Problem, cells: tuple[int, ...], accuracy: float | None) -> None:
+        check_back_and_forth(problem, cells)
+        super().__init__(problem, cells)
+        self.accuracy = ACCURACY if accuracy is None else accuracy
+        self.obstacles = self._obstacles()
+        self._law = one_internal(problem)
+        self._methods: dict[float, BackAndForth] = {}
+        self._prepare_initial()
+
+    def notes_of(self, remarks: FloatArray) -> tuple[str, ...]:
+        """The accuracy that was aimed at, and what was met."""
+        notes = [f"steps to a residual of {self.accuracy:g} of the mass on {' x '.join(map(str, self.grid.cells))} cells"]
+        if self.obstacles is not None:
+            notes.append(f"{int(np.count_nonzero(self.obstacles))} cells are in obstacles; W2 is the distance straight through them")
+        if remarks.size == 0:
+            return tuple(notes)
+        if remarks[_RESIDUAL] > self.accuracy:
+            notes.append(
+                f"fronts kept the residual at up to {remarks[_RESIDUAL]:.1e} of the mass, where the dual value could still gain "
+                f"{remarks[_SHARE]:.1e} of what a step loses"
+            )
+        if remarks[_TRIES] > 1.0:
+            notes.append(f"some steps were tried from up to {remarks[_TRIES]:.0f} potentials")
+        if self.parts.quadratics:
+            notes.append(f"networks and interactions were linearised up to {remarks[_ROUNDS]:.0f} times a step")
+        if remarks[_RESTS] > 0.0:
+            notes.append("the last steps were at rest: nothing lowers the energy on these cells")
+        return tuple(notes)
+
+    def dissipation(self, points: FloatArray) -> float:
+        """As of all densities, without the pressure of an incompressible term and with obstacles as walls."""
+        if self.obstacles is None:
+            return super().dissipation(points)
+        rho = points.copy()
+        rho[self.obstacles, 0] = 0.0
+        return super().dissipation(rho)
+
+    def minimise(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, dual: FloatArray) -> Minimiser:
+        """The step from the density ``target``. Raises StepFailed where it does not converge."""
+        mu = np.ascontiguousarray(target[:, 0])
+        if self.parts.quadratics:
+            return self._linearised(mu, sigma, dual)
+        method = self._method(sigma)
+        found, remarks = self._search(method, mu, dual)
+        return self._minimiser(method, mu, found, remarks, 0.0)
+
+    # --- one step for fixed potentials --------------------------------------------------------------------------------------------
+
+    def _method(self, sigma: float) -> BackAndForth:
+        """The method for steps of this length; the last few are kept."""
+        if sigma not in self._methods:
+            while len(self._methods) >= _MOST_METHODS:
+                del self._methods[next(iter(self._methods))]
+            self._methods[sigma] = BackAndForth(self.grid, self._law, self.parts.fixed, sigma, self.accuracy, self.obstacles)
+        return self._methods[sigma]
+
+    def _linearised(self, mu: FloatArray, sigma: float, dual: FloatArray) -> Minimiser:
+        """The step with quadratic terms, from linear ones in their place that are brought up to date with secants."""
+        method, field = self._method(sigma), self._field(mu)
+        worst, share, last = np.zeros(_KINDS), 1.0, np.zeros(0)
+        for rounds in range(1, _MOST_ROUNDS + 1):
+            method.replace_potential(self.parts.fixed + field)
+            found, remarks = self._search(method, mu, dual)
+            rho, dual = np.ravel(found.step.rho), np.ravel(found.step.phi)
+            change = self._field(rho) - field
+            missed = float(np.dot(change, rho - mu)) * self.volume
+            worst = np.maximum(worst, remarks)
+            if abs(missed) <= _ROUND_SHARE * found.lost:
+                worst[_ROUNDS] = rounds
+                return self._minimiser(method, mu, found, worst, max(missed, 0.0))
+            share, last = _secant(share, last, change), change
+            field = field + share * change
+        raise StepFailed(
+            Status.NOT_CONVERGED,
+            f"networks or interactions were linearised {_MOST_ROUNDS} times in a step of {sigma:.3g} without an end: use a smaller tau, "
+            'or method = "entropic"',
+        )
+
+    def _field(self, rho: FloatArray) -> FloatArray:
+        """Kρ, (size,)."""
+        field = np.zeros_like(rho)
+        self.parts.apply(rho, field)
+        return field
+
+    def _search(self, method: BackAndForth, mu: FloatArray, dual: FloatArray) -> tuple[_Found, FloatArray]:
+        """A step that is good enough, from the potential of the last one or others. Raises StepFailed where there is none."""
+        best: _Found | None = None
+        still = False
+        for tries, start in enumerate(self._starts(method, mu, dual), 1):
+            found = self._try(method, mu, start)
+            if best is None or found.share < best.share:
+                best = found
+            if best.share <= _LOST_SHARE:
+                return best, np.array([best.step.least_residual, best.share, tries, 0.0, 0.0])
+            moved = 0.5 * found.step.square_distance / method.tau
+            still = still or (found.lost <= _STILL * self._scale(mu) and moved > _NOISE * found.lost)
+        assert best is not None
+        if still:
+            return self._at_rest(mu, best), np.array([0.0, 0.0, tries, 0.0, 1.0])
+        raise StepFailed(Status.NOT_CONVERGED, _advice(method.tau, best))
+
+    def _try(self, method: BackAndForth, mu: FloatArray, start: FloatArray | None) -> _Found:
+        """The step from one potential; its share is infinite where the energy would rise."""
+        step = method.step(mu, start)
+        before = method.energy(mu)
+        lost = before - step.energy - (0.5 * step.square_distance / method.tau - step.gap)
+        if not (math.isfinite(lost) and step.energy <= before + _ROUND_OFF * abs(before)):
+            return _Found(step, math.inf if math.isnan(lost) else lost, math.inf)
+        if method.internal is None:
+            return _Found(step, lost, 0.0)
+        left = method.unexploited()
+        return _Found(step, lost, left / lost if lost > 0.0 else math.inf, left)
+
+    def _starts(self, method: BackAndForth, mu: FloatArray, dual: FloatArray) -> Iterator[FloatArray | None]:
+        """Potentials to begin with: the last one, that of μ, of μ smoothed, of a step half as long twice, of softer bounds."""
+        if dual.size == mu.size:
+            yield dual
+        yield None
+        if method.internal is None:
+            return
+        smooth = self._smoothed(mu)
+        yield method.first_potential(smooth)
+        if not isinstance(self._law, Incompressible):
+            yield method.first_potential(np.maximum(smooth, _FLOOR * float(np.max(mu))))
+        if isinstance(self._law, Incompressible):
+            yield self._from_softer(method, mu)
+        half = BackAndForth(self.grid, method.internal, self.parts.fixed, 0.5 * method.tau, self.accuracy, self.obstacles)
+        half.replace_potential(method.potential)
+        first = half.step(mu, method.first_potential(smooth))
+        yield half.step(first.rho, first.phi).phi
+
+    def _from_softer(self, method: BackAndForth, mu: FloatArray) -> FloatArray:
+        """The potential of the same step with softer bounds, one after the other."""
+        law, phi = self._law, None
+        assert isinstance(law, Incompressible)
+        for factor in _SOFTER:
+            softer = Incompressible(law.bound, factor * method.softness)
+            easier = BackAndForth(self.grid, softer, method.potential, method.tau, self.accuracy, self.obstacles)
+            phi = easier.step(mu, phi).phi
+        assert phi is not None
+        return phi
+
+    def _smoothed(self, mu: FloatArray) -> FloatArray:
+        """μ averaged over neighbours a few times, without flux into walls and obstacles."""
+        values, free = mu.reshape(self.grid.cells), np.ones(self.grid.cells)
+        if self.obstacles is not None:
+            free[self.obstacles.reshape(self.grid.cells)] = 0.0
+        for _ in range(_PASSES):
+            for axis in range(values.ndim):
+                there, here = _sides(values, axis)
+                one, other = _sides(free, axis)
+                flux = 0.25 * (there - here) * one * other
+                change = np.zeros_like(values)
+                above, below = _sides(change, axis)
+                above -= flux
+                below += flux
+                values = values + change
+        return np.ravel(values)
+
+    def _at_rest(self, mu: FloatArray, found: _Found) -> _Found:
+        """No step at all, where the dual value says that nothing is to be gained."""
+        step = replace(found.step, rho=mu.reshape(self.grid.cells).copy(), square_distance=0.0, gap=0.0)
+        return _Found(step, 0.0, 0.0)
+
+    def _scale(self, mu: FloatArray) -> float:
+        """The size of the energy's terms."""
+        return max(sum(abs(value) for value in self.values(mu[:, None]).values()), 1e-3)
+
+    def _minimiser(self, method: BackAndForth, mu: FloatArray, found: _Found, remarks: FloatArray, more: float) -> Minimiser:
+        """The step as the flow wants it; E + W₂²/(2τ) can rise by what W₂² is above D, by the softness, and by ``more``."""
+        step = found.step
+        points = np.ravel(step.rho)[:, None]
+        slack = max(step.gap, 0.0) + more
+        if isinstance(self._law, Incompressible):
+            relief = np.sum(mu**2) - np.sum(points**2)
+            slack += 0.5 * method.softness * max(float(relief), 0.0) / self._law.bound * self.volume
+        return Minimiser(
+            points=points,
+            dual=np.ravel(step.phi),
+            energy=self.value(points),
+            residual=step.least_residual,
+            gap=found.left,
+            iterations=step.iterations,
+            moved=step.square_distance,
+            slack=slack,
+            remarks=remarks,
+        )
+
+    # --- the start ------------------------------------------------------------------------------------------------------------------
+
+    def _obstacles(self) -> BoolArray | None:
+        """The cells whose centres are in an obstacle, (size,); None without any. Raises ValueError where nothing is left."""
+        masks = [term.blocked for term in self.terms.values() if isinstance(term, GridPotential) and term.blocked is not None]
+        if not masks:
+            return None
+        blocked = np.asarray(np.any(masks, axis=0))
+        if blocked.all():
+            raise ValueError("obstacles cover all cells")
+        return blocked
+
+    def _prepare_initial(self) -> None:
+        """Empty the obstacles. Raises ValueError where that takes mass away, or where there is more of it than the bound allows."""
+        mu = self._initial
+        mass = float(np.sum(mu))
+        if self.obstacles is not None:
+            inside = float(np.sum(mu[self.obstacles])) / mass
+            if inside > _SPILLED:
+                worst = self.grid.centers[int(np.argmax(np.where(self.obstacles, mu, -1.0)))]
+                raise ValueError(
+                    f"the initial density has {inside:.2g} of its mass in an obstacle, at {np.round(worst, 6).tolist()} and around"
+                )
+            mu[self.obstacles] = 0.0
+            mu *= mass / float(np.sum(mu))
+        if isinstance(self._law, Incompressible):
+            self._check_room(mu, self._law.bound)
+
+    def _check_room(self, mu: FloatArray, bound: float) -> None:
+        free = self.grid.size - (0 if self.obstacles is None else int(np.count_nonzero(self.obstacles)))
+        mass = float(np.sum(mu)) * self.volume
+        if mass >= free * self.volume * bound:
+            raise ValueError(no_room(mass, bound, free * self.volume))
+        highest = float(np.max(mu))
+        if highest > (1.0 + OVERSHOOT) * bound:
+            raise ValueError(
+                f"the initial density reaches {highest:.6g}, above the bound {bound:g} of the incompressible term: spread it, or raise the "
+                "bound (initial densities are normalised to mass 1)"
+            )
+
+
+def _secant(share: float, last: FloatArray, change: FloatArray) -> float:
+    """Aitken's factor for a fixed point iteration from two changes."""
+    if last.size == 0:
+        return share
+    bend = change - last
+    square = float(np.dot(bend, bend))
+    return min(max(-share * float(np.dot(last, bend)) / square, _LEAST_SECANT), _MOST_SECANT) if square > 0.0 else 1.0
+
+
+def _sides(values: FloatArray, axis: int) -> tuple[FloatArray, FloatArray]:
+    """Views of the upper and the lower one of each two neighbours."""
+    moved = np.moveaxis(values, axis, 0)
+    return np.moveaxis(moved[1:], 0, axis), np.moveaxis(moved[:-1], 0, axis)
+
+
+def _advice(sigma: float, best: _Found) -> str:
+    reason = f"a step of {sigma:.3g} does not converge: the dual residual stays at {best.step.least_residual:.1e} of the mass"
+    if math.isfinite(best.share):
+        reason += f", and the dual value could gain {best.share:.1e} of what the step loses"
+    return f"{reason}. Where mass moves by less than a cell in a step, use a longer tau or more cells; else a smaller tau or smoother start"
