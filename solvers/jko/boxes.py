@@ -25,6 +25,7 @@ from mfpde.solvers.jko.flow import Minimiser
 from mfpde.solvers.jko.rules import check_back_and_forth, one_internal
 
 ACCURACY = 2e-4
+_RELATIVE, _FINEST, _FIRST = 1e-3, 1e-9, 0.1
 _LOST_SHARE = 0.05
 """The largest gain of the dual value that a step may leave, as a share of the energy that it loses."""
 _STILL, _NOISE = 1e-4, 3.0
@@ -49,7 +50,8 @@ class _Found:
 
 
 class BackAndForthScheme(Densities):
-    """Steps by ``BackAndForth`` until its residual is ``accuracy`` of the mass (default 2e-4), or stops falling.
+    """Steps by ``BackAndForth`` until its residual is ``accuracy`` of the mass (default 2e-4) and a thousandth of what the last step moved,
+    or stops falling.
 
     Where it stops earlier, as fronts that are sharp on the grid make it, a step is kept if the energy falls and the dual value could gain
     at most 5 % of what the energy and W₂² have changed by; else the ascent is tried from other potentials.
@@ -96,9 +98,10 @@ class BackAndForthScheme(Densities):
     def minimise(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, dual: FloatArray) -> Minimiser:
         """The step from the density ``target``. Raises StepFailed where it does not converge."""
         mu = np.ascontiguousarray(target[:, 0])
-        if self.parts.quadratics:
-            return self._linearised(mu, sigma, dual)
         method = self._method(sigma)
+        method.tolerance = self._tolerance(mu, guess)
+        if self.parts.quadratics:
+            return self._linearised(method, mu, dual)
         found, remarks = self._search(method, mu, dual)
         return self._minimiser(method, mu, found, remarks, 0.0)
 
@@ -112,9 +115,9 @@ class BackAndForthScheme(Densities):
             self._methods[sigma] = BackAndForth(self.grid, self._law, self.parts.fixed, sigma, self.accuracy, self.obstacles)
         return self._methods[sigma]
 
-    def _linearised(self, mu: FloatArray, sigma: float, dual: FloatArray) -> Minimiser:
+    def _linearised(self, method: BackAndForth, mu: FloatArray, dual: FloatArray) -> Minimiser:
         """The step with quadratic terms, from linear ones in their place that are brought up to date with secants."""
-        method, field = self._method(sigma), self._field(mu)
+        field = self._field(mu)
         worst, share, last = np.zeros(_KINDS), 1.0, np.zeros(0)
         for rounds in range(1, _MOST_ROUNDS + 1):
             method.replace_potential(self.parts.fixed + field)
@@ -130,9 +133,15 @@ class BackAndForthScheme(Densities):
             field = field + share * change
         raise StepFailed(
             Status.NOT_CONVERGED,
-            f"networks or interactions were linearised {_MOST_ROUNDS} times in a step of {sigma:.3g} without an end: use a smaller tau, "
-            'or method = "entropic"',
+            f"networks or interactions were linearised {_MOST_ROUNDS} times in a step of {method.tau:.3g} without an end: use a smaller "
+            'tau, or method = "entropic"',
         )
+
+    def _tolerance(self, mu: FloatArray, guess: FloatArray) -> float:
+        """The accuracy, or less where the last step, of which ``guess`` is the continuation, moved little mass: errors of small steps
+        must not add up to more than those of long ones."""
+        moved = float(np.sum(np.abs(guess[:, 0] - mu))) / float(np.sum(mu))
+        return self.accuracy * _FIRST if moved == 0.0 else min(self.accuracy, max(_RELATIVE * moved, _FINEST))
 
     def _field(self, rho: FloatArray) -> FloatArray:
         """Kρ, (size,)."""
