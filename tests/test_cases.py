@@ -15,7 +15,10 @@ ALL = sorted((Path(__file__).parent.parent / "cases").glob("*.toml"))
 CASES = [path for path in ALL if "solver" in tomllib.loads(path.read_text(encoding="utf-8"))]
 ALONE = [path for path in ALL if path not in CASES]
 """Those that are a study and nothing else."""
-FEW = {"two_scalings": ("study.curves.end=1.0", "study.curves.seeds=1", "study.heat_map.end=1.0", "study.lazy.widths=[50,100,200]")}
+FEW = {
+    "sgd": ("study.diagram.runs=200", "study.escape.steps=50", "study.training.steps=200", "study.particles.counts=[4, 8]"),
+    "two_scalings": ("study.curves.end=1.0", "study.curves.seeds=1", "study.heat_map.end=1.0", "study.lazy.widths=[50,100,200]"),
+}
 SMALL = {
     "teacher_student": "[128]",
     "teacher_density": "[128]",
@@ -31,10 +34,12 @@ FEWEST = {"semicircle": 40}
 def test_all_cases_are_here():
     assert {path.stem for path in ALL} >= {
         "two_scalings",
+        "sgd",
         "teacher_student",
         "teacher_density",
         "two_dimensional",
         "trained_output",
+        "ensemble_resnet",
         "circle",
         "real_data",
         "noisy_student",
@@ -107,7 +112,7 @@ def test_a_shipped_case_keeps_its_certificates_at_full_size(path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["heat_refinement", "porous_medium", "jko", "cross_check", "two_scalings"])
+@pytest.mark.parametrize("name", ["heat_refinement", "porous_medium", "jko", "cross_check", "two_scalings", "sgd"])
 def test_a_shipped_study_shows_what_it_expects(name, tmp_path):
     path = next(path for path in ALL if path.stem == name)
     assert main(["study", str(path), "--output", str(tmp_path), "--no-figures"]) == 0

@@ -32,7 +32,9 @@ SHIPPED = [
     "cross_check",
     "desai_zwanzig",
     "disk",
+    "ensemble_resnet",
     "heat_refinement",
+    "incompressible",
     "jko",
     "keller_segel",
     "noisy_student",
@@ -40,6 +42,7 @@ SHIPPED = [
     "porous_medium",
     "real_data",
     "semicircle",
+    "sgd",
     "teacher_density",
     "teacher_student",
     "trained_output",
@@ -47,7 +50,7 @@ SHIPPED = [
     "two_dimensional",
     "two_scalings",
 ]
-ALONE = ["two_scalings"]
+ALONE = ["two_scalings", "sgd"]
 COMMANDS = ["run", "study", "check", "compare", "plot", "info", "cases", "schema"]
 
 SMALL = """title = "A small case"
@@ -283,19 +286,21 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     assert schema["$schema"].startswith("https://json-schema.org/")
     top = {"title", "domain", "energy", "initial", "time", "solver", "compare", "study"}
     axis = {"lower", "upper", "periodic", "frozen", "walls", "axes", "radius", "center"}
-    network = {"activation", "inputs", "teacher", "parameter", "bias"}
+    network = {"activation", "inputs", "teacher", "parameter", "bias", "output", "outputs", "expectation", "decay"}
     limit = {"counts", "runs", "quantities", "quantile", "w1", "sliced", "function", "barycentre", "variance", "loss_spread", "loss_mean"}
     movement = {"tau", "method", "accuracy", "epsilon", "debiased"}
     training = {"learning_rate", "batch", "epochs", "diffusion", "blob_width", "factors", "distance"}
     inputs, teacher = {"law", "scale", "file", "columns", "standardize"}, {"neurons", "weights", "density", "column"}
     solver = {"cells", "count", "seed", "start", "tolerance", "step", "starts", "select", "stepper", "flux", "table_tolerance", "order"}
     study = {"steps", "tolerances", "exact", "norms", "times", "expected", "allowance", "l1", "l2", "w2", "loss", "orders", "solvers"}
-    densities = {"kernel", "exponent", "coefficient"}
+    densities = {"kernel", "exponent", "coefficient", "bound", "softness", "obstacle"}
     rest = {"kind", "label", "temperature", "atoms", "save", "end", "reference", "distance", "resolution"}
-    scalings = {"dimension", "target", "threshold", "curves", "heat_map", "lazy", "width", "widths", "samples", "seeds", "first"}
-    scalings |= {"outer", "mean_field_outer", "inner", "radius"}
+    study |= {"dimension", "target", "threshold", "curves", "heat_map", "lazy", "width", "widths", "samples", "seeds", "first"}
+    study |= {"outer", "mean_field_outer", "inner", "radius"}
+    study |= {"diagram", "escape", "training", "particles", "learning_rates", "batches", "replacement", "points", "left", "right", "copies"}
+    study |= {"factor", "time_step", "steepness", "noise"}
     assert [set(table["properties"]) for table in schema["anyOf"]] == [top, {"title", "study"}]
-    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training | movement | scalings
+    assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training | movement
 
 
 def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:

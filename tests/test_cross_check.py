@@ -217,7 +217,7 @@ def test_the_command_compares_all_solvers_writes_files_and_resumes(case: Path, t
     assert {path.name for path in out.iterdir()} == {"study", "study.json", "study.csv", "study.h5"} | figures
     assert answer.out.count("  agree\n") == 6
     assert answer.out.count("  reference\n") == 3
-    assert "loss = entropy + potential for jko, potential for particles" in answer.out
+    assert "loss = potential, its gap of jko with entropy + potential" in answer.out
     data = json.loads((out / "study.json").read_text())
     assert [run["label"] for run in data["runs"]] == ["fv", "jko", "particles"]
     assert (data["reference"], data["differ"]) == ("fv", [])

@@ -247,6 +247,8 @@ NOISE = '\n[[energy]]\nkind = "entropy"\ntemperature = 0.1\n'
         (CASE + 'method = "sinkhorn"\n', "quantile"),
         (CASE + "cells = [8, 8]\n", "cells"),
         (CASE + 'cells = [8]\nmethod = "transport"\ncount = 9\n', "count is for"),
+        (CASE + 'cells = [8]\nmethod = "transport"\ntolerance = 1e-2\n', r"solver.*tolerance: tolerance halves steps.*whole cells"),
+        (CASE + 'cells = [8]\nmethod = "entropic"\nepsilon = 1e6\n', r"solver.*epsilon: epsilon must be at most"),
         (CASE + "cells = [8]\nepsilon = -1.0\n", "epsilon"),
         (CASE.replace("tau = 0.25", "tau = -1.0"), "tau"),
         (CASE.replace('density = "exp(-(theta - 1)**2)"', "atoms = [[0.0]]") + "count = 8\n", "leave it out"),

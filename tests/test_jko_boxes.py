@@ -7,12 +7,13 @@ import pytest
 
 from mfpde.case.build import build_problem, build_solver
 from mfpde.case.load import InputError, load_case
+from mfpde.distance import wasserstein
 from mfpde.domain import Axis, Domain
 from mfpde.energy import EnergySum, Entropy, Incompressible, Normal, Potential, Power, two_layer
 from mfpde.march import state_values
 from mfpde.measure import Density, DensityFunction, Particles
 from mfpde.problem import Problem
-from mfpde.run import Run, Status
+from mfpde.run import WARNING, Run, Status
 from mfpde.solvers import Characteristics, FiniteVolume, MinimizingMovement, ParticleFlow, Stationary
 from mfpde.solvers.jko import boxes
 from tests.conftest import observed_order
@@ -176,6 +177,7 @@ def test_a_crowd_at_rest_lies_on_the_floor():
 
 def test_a_step_that_stays_far_from_its_minimum_is_no_silent_result(monkeypatch):
     monkeypatch.setattr(boxes, "_LOST_SHARE", 0.0)
+    monkeypatch.setattr(boxes, "_MOST_ESTIMATED_SHARE", -1.0)
     run = solve({"pressure": Power(2.0)}, UNIT, PATCH, 1e-3, 1e-3, 24)
     assert run.status is Status.NOT_CONVERGED
     assert "dual residual stays" in run.message
@@ -251,3 +253,123 @@ def test_the_shipped_crowd_is_chosen_automatically_and_refused_elsewhere():
         build_problem(load_case(CASE, ('solver.0.method="entropic"',)))
     with pytest.raises(InputError, match="leaves no room"):
         build_problem(load_case(CASE, ('energy.1.obstacle="1"',)))
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.003])
+def test_a_crowd_below_the_bound_stays_where_nothing_drives_it(tau: float) -> None:
+    domain = Domain((Axis("x", -1.0, 1.0),))
+    crowd = DensityFunction(lambda p: (np.abs(p[:, 0]) < 0.6).astype(float), domain)
+    problem = Problem(EnergySum({"crowd": Incompressible()}), domain, crowd, (0.0, 0.4))
+    run = MinimizingMovement(tau, "back_and_forth", (200,)).solve(problem)
+    assert run.status is Status.DONE
+    assert np.max(np.abs(run.final.values - run.measures[0].values)) < 1e-9
+
+
+# --- how far from the minimum --------------------------------------------------------------------------------------------------
+
+
+LINE = Domain((Axis("x", -4.0, 4.0),))
+HUMP = DensityFunction(lambda p: np.exp(-2.0 * (p[:, 0] - 0.3) ** 2), LINE)
+
+
+def one_step(term: Entropy | Power, tau: float, method: str) -> tuple[float, float, Run]:
+    """W₂² of a step and by how much E + W₂²/(2τ) falls in it, both of cell averages and by themselves."""
+    problem = Problem(EnergySum({"pressure": term}), LINE, HUMP, (0.0, tau))
+    run = MinimizingMovement(tau, method, (128,)).solve(problem)
+    assert run.status is Status.DONE, run.message
+    before, after = run.measures
+    assert isinstance(before, Density)
+    assert isinstance(after, Density)
+    moved = wasserstein(before, after, LINE).value ** 2
+    return moved, term.value(before) - term.value(after) - 0.5 * moved / tau, run
+
+
+@pytest.mark.parametrize(
+    ("term", "tau"),
+    [
+        (Power(4.0, 0.5), 0.1),
+        (Power(4.0, 0.5), 1e-2),
+        (Power(4.0, 0.5), 1e-3),
+        (Power(2.0, 0.5), 1e-3),
+        (Power(0.7, 0.5), 0.1),
+        (Entropy(0.5), 1e-2),
+        (Entropy(0.5), 1e-4),
+    ],
+)
+def test_steps_with_tails_and_vacuum_are_those_of_quantile_functions(term, tau):
+    moved, fallen, run = one_step(term, tau, "back_and_forth")
+    other_moved, other_fallen, _ = one_step(term, tau, "quantile")
+    assert moved == pytest.approx(other_moved, rel=0.1)
+    assert fallen == pytest.approx(other_fallen, rel=0.05)
+    assert -run.certificate["balance"][-1] == pytest.approx(fallen, rel=1e-6)
+    assert 2.0 * tau * (fallen + term.value(run.final) - term.value(run.measures[0])) == pytest.approx(-moved, rel=1e-6)
+
+
+@pytest.mark.parametrize("tau", [1e-4, 1e-6, 1e-8])
+def test_short_steps_keep_the_speed(tau):
+    run = solve({"noise": Entropy(0.5)}, LINE, HUMP, tau, 3.0 * tau, 128)
+    assert_sound(run)
+    one, two = (np.ravel(measure.values) * measure.grid.cell_volume for measure in run.measures)
+    x = run.final.grid.centers[:, 0]
+    spread = [float(weights @ x**2 - (weights @ x) ** 2) for weights in (one, two)]
+    assert (spread[1] - spread[0]) / (3.0 * tau) == pytest.approx(1.0, rel=0.02)
+
+
+def test_a_step_far_from_its_minimum_fails_and_says_what_else_to_use():
+    run = solve({"pressure": Power(0.7, 0.5)}, LINE, HUMP, 1e-3, 1e-3, 128)
+    if run.status is Status.DONE:
+        assert any(note.startswith(WARNING) for note in run.notes)
+    else:
+        assert run.status is Status.NOT_CONVERGED
+        assert 'method = "quantile" or "entropic"' in run.message
+
+
+def test_uncertain_steps_are_warned_of():
+    run = solve({"noise": Entropy(0.1)}, UNIT, PATCH, 1e-4, 1e-4, 48)
+    assert any(note.startswith(f"{WARNING}E + W2^2/(2 tau) of a step is only known up to") for note in run.notes)
+    smooth = solve({"noise": Entropy(0.1)}, square(3.0), bell(square(3.0), 0.5), 0.1, 0.1, 32)
+    assert not any(note.startswith(WARNING) for note in smooth.notes)
+
+
+@pytest.mark.parametrize("well", [Potential(lambda p: np.abs(p[:, 0]), np.sign), quadratic(10.0)], ids=["kink", "well"])
+def test_mass_that_collapses_has_the_distance_that_it_moves(well):
+    domain, tau = square(3.0, 1), 2.0
+    run = solve({"well": well}, domain, bell(domain, 0.5), tau, tau, 121)
+    assert run.status is Status.DONE
+    moved = wasserstein(*run.measures, domain).value ** 2
+    steps = run.certificate
+    assert steps["balance"][-1] == pytest.approx(steps["energy"][-1] - steps["energy"][0] + 0.5 * moved / tau, rel=1e-6)
+    plane = square(3.0)
+    flat = solve({"well": quadratic(10.0)}, plane, bell(plane, 0.5), tau, tau, 61).certificate
+    least = (1.0 - 1.0 / (1.0 + 10.0 * tau)) * flat["energy"][0]
+    assert -flat["balance"][-1] == pytest.approx(least, rel=0.01)
+
+
+def test_hardly_any_diffusion_is_not_much():
+    domain, tau = square(3.0, 1), 0.02
+    for term in (Power(2.0, 1e-5), Entropy(1e-6)):
+        run = solve({"pressure": term, "well": quadratic(1.0)}, domain, bell(domain, 0.5), tau, 0.3, 128)
+        assert run.status is Status.DONE, run.message
+        exact = bell(domain, 0.5 / (1.0 + tau) ** 15).on(domain.grid((512,)))
+        assert wasserstein(run.final, exact, domain).value < 5e-3
+
+
+def floor(bound: float, width: float, tau: float, count: int, cells: int, end: float) -> Run:
+    """A crowd of this width at the lower wall of [0, end], pulled to it."""
+    domain = Domain((Axis("x", 0.0, end),))
+    pull = Potential(lambda p: p[:, 0], lambda p: 1.0 + 0.0 * p)
+    start = DensityFunction(lambda p: (p[:, 0] < width).astype(float), domain)
+    return solve({"crowd": Incompressible(bound), "pull": pull}, domain, start, tau, count * tau, cells)
+
+
+def test_a_box_that_is_almost_full_comes_to_rest():
+    run = floor(1.0005, 1.0, 0.1, 5, 100, 1.0)
+    assert_sound(run)
+    assert run.energy["pull"][-1] == pytest.approx(0.5 / 1.0005, abs=5e-6)
+
+
+def test_short_steps_press_a_crowd_to_the_floor():
+    """All moves at speed 1 but the part that is dense: the height falls to ½ + (0.625 − ½)(1 − t/0.25)²."""
+    run = floor(1.0, 1.25, 0.01, 10, 96, 3.0)
+    assert_sound(run)
+    assert run.energy["pull"][-1] == pytest.approx(0.545, abs=1.5e-3)

@@ -13,7 +13,7 @@ from mfpde.energy import Entropy, Normal, Power, two_layer
 from mfpde.energy.base import Energy, EnergySum
 from mfpde.measure import Density, DensityFunction, Particles
 from mfpde.problem import Problem
-from mfpde.run import Run, Status
+from mfpde.run import WARNING, Run, Status
 from mfpde.solvers import FiniteVolume, MinimizingMovement
 from mfpde.solvers.jko.entropic import EntropicScheme
 from mfpde.solvers.jko.gibbs import Gibbs
@@ -286,7 +286,29 @@ def test_notes_state_the_bias() -> None:
     for debiased, words in ((True, "debiased by the Sinkhorn divergence"), (False, "biased: adds the diffusion 0.025")):
         notes = run(noise, line(), bump(0.5), 0.1, 0.2, "entropic", (64,), epsilon=0.01, debiased=debiased).notes
         assert any(words in note for note in notes)
-        assert any("bias left in a step: at most about" in note for note in notes)
+        assert any("bias left in a step: about" in note for note in notes)
+
+
+def test_a_large_epsilon_warns_of_the_bias_that_it_has() -> None:
+    """Of a step of the heat equation from a Gaussian of deviation 0.3, whose exact step has s' = (s + √(s² + 4Dτ))/2."""
+    diffusion, tau, domain = 0.5, 0.005, line(-4.0, 4.0)
+    scheme = scheme_of({"noise": Entropy(diffusion)}, domain, bump(0.3), (128,), tau, 1.0)
+    before, after, remarks, _ = one_step(scheme)
+    exact = (before[1] + np.sqrt(before[1] ** 2 + 4.0 * diffusion * tau)) / 2.0
+    assert remarks[0] == pytest.approx((after[1] - before[1]) / (exact - before[1]) - 1.0, rel=0.2)
+    assert remarks[1] == pytest.approx((after[1] - exact) / tau, rel=0.2)
+    (note,) = (note for note in scheme.notes_of(remarks) if "bias left" in note)
+    assert note.startswith(WARNING)
+    assert "smaller epsilon" in note
+    assert not any(note.startswith(WARNING) for note in scheme.notes_of(0.01 * remarks))
+
+
+def test_an_epsilon_beyond_the_width_of_the_domain_is_refused() -> None:
+    problem = Problem(EnergySum({"noise": Entropy(0.1)}), line(), DensityFunction(bump(0.5), line()), (0.1,))
+    width = line().axes[0].length
+    MinimizingMovement(0.1, method="entropic", cells=(64,), epsilon=width**2).check(problem)
+    with pytest.raises(ValueError, match=r"epsilon must be at most .* the square of the domain's width"):
+        MinimizingMovement(0.1, method="entropic", cells=(64,), epsilon=1.01 * width**2).check(problem)
 
 
 def test_a_restored_state_goes_on_with_the_same_bits() -> None:

@@ -181,9 +181,9 @@ def test_the_newton_matrix_of_a_network_is_that_of_the_objective() -> None:
     problem = Problem(EnergySum(terms), domain, DensityFunction(bump(0.7), domain), (1.0,))
     scheme = QuantileScheme(problem, (16,), 60)
     x = scheme.levels.start
-    at = scheme._objective(x, x + 0.1, 0.2)
+    at = scheme.objective.objective(x, x + 0.1, 0.2)
     direction = np.random.default_rng(0).standard_normal(len(x)) * np.min(np.diff(x)) * 1e-3
-    ahead, behind = (scheme._objective(x + s * direction, x + 0.1, 0.2) for s in (1.0, -1.0))
+    ahead, behind = (scheme.objective.objective(x + s * direction, x + 0.1, 0.2) for s in (1.0, -1.0))
     assert at.gradient @ direction == pytest.approx((ahead.value - behind.value) / 2.0, rel=1e-6)
     image = at.diagonal * direction + (at.signs * (at.rows @ direction)) @ at.rows
     image[:-1] += at.upper * direction[1:]

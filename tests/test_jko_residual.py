@@ -13,11 +13,12 @@ from mfpde.energy.base import Energy, EnergySum
 from mfpde.energy.teams import Team
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
-from mfpde.run import Status
+from mfpde.run import WARNING, Status
 from mfpde.solvers import Characteristics, MinimizingMovement
 from mfpde.solvers.jko.nodes import Nodes
 from mfpde.solvers.jko.residual import ResidualScheme
 from mfpde.solvers.jko.start import gauss_nodes
+from mfpde.study.cross_check import _GAP
 from tests.conftest import box, bump, line, network, quadratic
 
 TAU = 0.3
@@ -216,6 +217,60 @@ def test_wells_of_neurons_along_one_axis_of_the_plane() -> None:
         assert y[1] == pytest.approx(x[1] / (1.0 + tau), rel=1e-9)
 
 
+def values_of(well: Potential, places: np.ndarray, start: np.ndarray, tau: float) -> np.ndarray:
+    """The least of V(y) + |y − z|²/(2τ) over ``places`` for each z of ``start``."""
+    heights = well.function(places)
+    return np.array([np.min(heights + np.sum((places - z) ** 2, axis=1) / (2.0 * tau)) for z in start])
+
+
+@pytest.mark.parametrize("count", [5, 41])
+def test_frozen_axes_keep_no_well_from_being_found(count: int) -> None:
+    """A double well whose depths depend on the frozen place: every atom is at its global proximal point, with few and many places."""
+    domain, tau = Domain((Axis("x", -3.0, 3.0), Axis("y", -2.0, 2.0, frozen=True))), 8.0
+
+    def slope(p: np.ndarray) -> np.ndarray:
+        x, y = p[:, 0], p[:, 1]
+        return np.stack([32.0 * x * (x**2 - 1.0) - np.cos(3.0 * y), 3.0 * x * np.sin(3.0 * y)], axis=1)
+
+    well = Potential(lambda p: 8.0 * (p[:, 0] ** 2 - 1.0) ** 2 - p[:, 0] * np.cos(3.0 * p[:, 1]), slope)
+    places = np.linspace(-1.9, 1.9, count)
+    start = np.stack([np.linspace(-2.5, 2.5, 82), np.tile(places, 82)[:82]], axis=1)
+    found = stepped({"well": well}, domain, Particles.equal(start), tau)
+    np.testing.assert_array_equal(found[:, 1], start[:, 1])
+    reached = well.function(found) + (found[:, 0] - start[:, 0]) ** 2 / (2.0 * tau)
+    x = np.linspace(-3.0, 3.0, 20_001)
+    for z, value in zip(start, reached, strict=True):
+        assert value <= values_of(well, np.stack([x, np.full(20_001, z[1])], axis=1), z[None], tau)[0] + 1e-6
+
+
+@pytest.mark.parametrize("count", [30, 300])
+def test_steep_potentials_are_searched_with_more_probes(count: int) -> None:
+    """cos(120 x), of whose periods a box of length 6 has 115: by blocks of few atoms and by the convex hull for many."""
+    well = Potential(lambda p: np.cos(120.0 * p[:, 0]) + 0.2 * p[:, 0] ** 2, lambda p: -120.0 * np.sin(120.0 * p) + 0.4 * p)
+    start = np.random.default_rng(0).uniform(-2.0, 2.0, (count, 1))
+    found = stepped({"well": well}, line(-3.0, 3.0), Particles.equal(start), 1.0)
+    reached = well.function(found) + 0.5 * (found - start)[:, 0] ** 2
+    assert np.max(reached - values_of(well, np.linspace(-3.0, 3.0, 100_001)[:, None], start, 1.0)) < 1e-6
+
+
+def test_a_narrow_well_in_space_is_found_and_no_gap_is_claimed() -> None:
+    middle, width = np.array([0.83, -0.71, 0.55]), 0.12
+
+    def well(p: np.ndarray) -> np.ndarray:
+        return np.asarray(-8.0 * np.exp(-np.sum((p - middle) ** 2, axis=1) / (2.0 * width**2)))
+
+    term = Potential(lambda p: well(p) + 0.05 * np.sum(p**2, axis=1), lambda p: -(p - middle) / width**2 * well(p)[:, None] + 0.1 * p)
+    start = np.random.default_rng(0).uniform(-1.5, 1.5, (30, 3))
+    run = MinimizingMovement(1.0).solve(Problem(EnergySum({"well": term}), box(3, -2.0, 2.0), Particles.equal(start), (1.0,)))
+    assert isinstance(run.final, Particles)
+    near = middle + 0.02 * (start - middle)
+    least = np.minimum(values_of(term, start / 1.1, start, 1.0), values_of(term, np.concatenate([near, [middle]]), start, 1.0))
+    reached = term.function(run.final.points) + 0.5 * np.sum((run.final.points - start) ** 2, axis=1)
+    assert np.max(reached - least) < 1e-6
+    assert any("at the starts tried" in note and "have no duality gap" in note for note in run.notes)
+    assert not any("largest duality gap" in note for note in run.notes)
+
+
 @pytest.mark.parametrize("dimension", [1, 2])
 @pytest.mark.parametrize("count", [40, 30_000])
 def test_atoms_at_walls_meet_the_conditions_of_karush_kuhn_and_tucker(dimension: int, count: int) -> None:
@@ -297,6 +352,14 @@ def test_notes_are_those_of_a_run_that_is_resumed() -> None:
     assert any("not unique" in note for note in other.notes)
 
 
+def test_what_starts_leave_open_is_a_warning_that_cross_checks_count() -> None:
+    well = Potential(lambda p: (p[:, 0] ** 2 - 1.0) ** 2, lambda p: 4.0 * p * (p**2 - 1.0))
+    scheme = ResidualScheme(Problem(EnergySum({"well": well}), line(), atoms(1), (2.0,)), None)
+    (note,) = (note for note in scheme.notes_of(np.array([1.0, 4.3e-3])) if "starts tried" in note)
+    assert note.startswith(WARNING)
+    assert _GAP.findall(note) == ["4.3e-03"]
+
+
 def test_long_steps_of_a_network_are_certified_or_say_that_they_are_not() -> None:
     domain = line(-4.5, 4.5)
     problem = Problem(EnergySum({"network": network(domain)}), domain, atoms(1, 40), (200.0,))
@@ -304,6 +367,6 @@ def test_long_steps_of_a_network_are_certified_or_say_that_they_are_not() -> Non
     assert run.status in (Status.DONE, Status.NOT_CONVERGED)
     if run.status is Status.DONE:
         assert np.max(run.certificate["balance"]) <= 1e-12
-        assert any("duality gap" in note for note in run.notes)
+        assert any("duality gap" in note for note in run.notes)  # a step has one, or the notes say that it has none
     else:
         assert "smaller tau" in run.message

@@ -252,6 +252,26 @@ def test_frozen_axes_keep_the_mass_of_each_slice() -> None:
     assert scheme.grid.size == 120
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["entropy", "two powers"])
+def test_an_empty_slice_is_left_out_of_the_certificate(name: str) -> None:
+    """Its cells can have no mass whatever their pressure: the value is the sum of those of the slices alone."""
+    domain = Domain((Axis("x", -2.0, 2.0, periodic=True), Axis("y", 0.0, 1.0, frozen=True)))
+    steep = Potential(lambda p: 2.0 * np.cos(np.pi * p[:, 0]) * (1.0 + p[:, 1]), lambda p: np.zeros(p.shape))
+    internal: dict[str, Energy] = {"S": Entropy(0.2)} if name == "entropy" else {"P": Power(4.0, 0.1), "Q": Power(0.7, 0.1)}
+
+    def initial(p: np.ndarray) -> np.ndarray:
+        return (1.0 + 0.9 * np.sin(np.pi * p[:, 0])) * (p[:, 1] < 0.8)
+
+    problem = problem_of({"V": steep, **internal}, initial, domain, 0.2)
+    _, start, after, value = step_of(problem, (32, 5), 0.2)
+    assert after.widest <= 2e-9
+    full = problem_of({"V": steep, **internal}, lambda p: initial(p) + (p[:, 1] >= 0.8) * 1e-9, domain, 0.2)
+    assert value == pytest.approx(step_of(full, (32, 5), 0.2)[3], abs=1e-6)
+    np.testing.assert_array_equal(after.points.reshape(32, 5)[:, 4], 0.0)
+    np.testing.assert_allclose(np.sum(after.points.reshape(32, 5), 0), np.sum(start.points.reshape(32, 5), 0), rtol=1e-13)
+
+
 def test_slices_interact_while_they_keep_their_mass() -> None:
     domain = Domain((Axis("x", -3.0, 3.0), Axis("depth", 0.0, 1.0, frozen=True)))
     terms: dict[str, Energy] = {"repel": interaction(domain, "exp(-r**2)", 3.0), "noise": Entropy(0.1)}

@@ -441,6 +441,17 @@ def test_wrong_input_is_one_line(tmp_path, capsys, old, new, words):
     assert message.startswith("mfpde: ")
 
 
+def test_the_smallest_networks_and_a_target_of_zero_are_drawn_and_reported(tmp_path, capsys):
+    text = (
+        CASE.replace("width = 5", "width = 1").replace("widths = [3, 6]", "widths = [1]").replace("samples = [5, 10, 15]", "samples = [1]")
+    )
+    text = text.replace('{ kind = "neuron" }', '{ kind = "neurons", neurons = [[1.0, 0.0, 0.0, 0.0]], weights = [0.0] }').replace(
+        "expected = -1.0\nallowance = 9.0\n", ""
+    )
+    assert main(["study", written(tmp_path, text), "--output", str(tmp_path / "out")]) == 0
+    assert "slope unknown (a value is 0)" in capsys.readouterr().out
+
+
 def test_a_failure_names_its_part(tmp_path, capsys):
     text = CASE.replace("end = 1.0\n[study.lazy]", "end = 1000.0\nlearning_rate = 50.0\n[study.lazy]")
     with np.errstate(all="ignore"):

@@ -375,3 +375,16 @@ def test_a_method_without_second_order_says_so_before_any_work(case: Path, tmp_p
     answer = call("study", case, "--output", tmp_path / "out")
     assert answer.code == 2
     assert len(answer.err.splitlines()) == 1
+
+
+def test_a_step_that_the_solver_cannot_make_is_refused_before_any_run(tmp_path: Path) -> None:
+    path = tmp_path / "case.toml"
+    path.write_text(
+        '[domain.x]\nlower = -2.0\nupper = 2.0\n[[energy]]\nkind = "porous_medium"\nexponent = 2.0\n[initial]\ndensity = "exp(-x**2)"\n'
+        '[time]\nsave = [0.0, 0.4]\n[[solver]]\nkind = "jko"\nmethod = "entropic"\ncells = [32]\ntau = 0.1\n'
+        '[study]\nkind = "time_step"\nsteps = [0.2, 0.1, 0.05]\norders = [1, 2]\n'
+    )
+    answer = call("check", path)
+    assert answer.code == 2
+    assert "study.orders" in answer.err
+    assert "order = 2 is for" in answer.err

@@ -6,10 +6,11 @@ from pydantic import Field, StringConstraints
 
 from mfpde.case import schema
 from mfpde.case.scalings_schema import InputTable, TargetTable, TwoScalingsTable
+from mfpde.case.sgd_schema import SgdStabilityTable
 
-StandAloneTable = TwoScalingsTable
-"""One of the kinds; with a second one, a union with the discriminator ``kind``."""
-_UNIONS: dict[str, Any] = {"inputs": InputTable, "target": TargetTable}
+StandAloneTable = Annotated[TwoScalingsTable | SgdStabilityTable, Field(discriminator="kind")]
+"""One of the kinds."""
+_UNIONS: dict[str, Any] = {"study": StandAloneTable, "inputs": InputTable, "target": TargetTable}
 _TITLE = StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")
 _OF_PROBLEMS = ("domain", "energy", "initial", "time", "solver")
 

@@ -37,6 +37,7 @@ from mfpde.energy import (
     TwoLayer,
     Uniform,
     closed_two_layer,
+    ensemble_resnet,
     two_layer,
 )
 from mfpde.energy.base import Energy
@@ -69,7 +70,7 @@ def build_problem(case: CaseFile) -> Problem:
         _check_kernels(case.table, energy, domain)
         _check_batches(case.table, energy)
         problem = Problem(energy, domain, initial, _times(case.table.time))
-        _check_movements(case, problem)
+        check_movements(case, problem)
         return problem
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
@@ -145,7 +146,7 @@ def solver_error(case: CaseFile, number: int, error: ValueError) -> InputError:
 
 
 def _sampled(table: schema.CaseTable) -> list[Any]:
-    return [t for t in table.energy if isinstance(t, schema.TwoLayerTerm) and isinstance(t.inputs, schema.SampleInputs)]
+    return [t for t in table.energy if isinstance(t, schema.NetworkTerm) and isinstance(t.inputs, schema.SampleInputs)]
 
 
 def _digest(path: Path) -> str:
@@ -358,7 +359,7 @@ def _check_movement(solver: schema.MovementSolver, table: schema.CaseTable, doma
         raise CaseError((*key, "count"), f"got {solver.count}; leave it out: the {len(table.initial.atoms)} initial atoms are moved")
 
 
-def _check_movements(case: CaseFile, problem: Problem) -> None:
+def check_movements(case: CaseFile, problem: Problem) -> None:
     """Raises CaseError where no method of minimising movements, or not the one that was chosen, solves the problem."""
     for number, table in enumerate(case.table.solver):
         if not isinstance(table, schema.MovementSolver):
@@ -366,7 +367,9 @@ def _check_movements(case: CaseFile, problem: Problem) -> None:
         try:
             _movement(table).check(problem)
         except ValueError as error:
-            key = ("solver", number) if table.method == "auto" else ("solver", number, "method")
+            named = next((name for name in ("tolerance", "epsilon") if str(error).startswith(f"{name} ")), None)
+            last = named or (None if table.method == "auto" else "method")
+            key: Key = ("solver", number, last) if last else ("solver", number)
             raise CaseError(key, str(error)) from error
 
 
@@ -399,9 +402,9 @@ def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: 
     if solver.diffusion == "blob" and not internal:
         raise CaseError((*key, "diffusion"), "blob is for entropy and porous_medium terms, of which there is none; leave it out")
     if solver.batch is not None:
-        networks = [term for term in table.energy if isinstance(term, schema.TwoLayerTerm)]
+        networks = [term for term in table.energy if isinstance(term, schema.NetworkTerm)]
         if not networks:
-            raise CaseError((*key, "batch"), "minibatches are of the inputs of a network, but no term is two_layer; leave it out")
+            raise CaseError((*key, "batch"), "is of a network's inputs, but no term is two_layer or ensemble_resnet; leave it out")
         for term in networks:
             if solver.epochs and not isinstance(term.inputs, schema.SampleInputs) and term.inputs.count is None:
                 raise CaseError((*key, "epochs"), "epochs are for inputs that are samples, or so many draws (`count`); leave it out")
@@ -483,6 +486,8 @@ def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energ
         return Incompressible(table.bound, table.softness)
     if isinstance(table, schema.InteractionTerm):
         return _interaction(case.table, table, domain, (*key, "kernel"))
+    if isinstance(table, schema.EnsembleResNetTerm):
+        return _ensemble(case, table, domain, key)
     return _two_layer(case, table, domain, key)
 
 
@@ -557,30 +562,50 @@ def _two_layer(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: 
         raise CaseError(key, str(error)) from error
 
 
-def _check_width(law: InputLaw, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> None:
+def _ensemble(case: CaseFile, table: schema.EnsembleResNetTerm, domain: Domain, key: Key) -> Energy:
+    square = table.dimension**2
+    if domain.dimension % square:
+        words = f"each θ^l is a {table.dimension} x {table.dimension} matrix, which needs {square} axes; the domain has {domain.dimension}"
+        raise CaseError((*key, "dimension"), words)
+    if domain.periodic.any():
+        raise CaseError((*key, "kind"), "residual networks are not periodic in their parameters; leave no axis periodic")
+    law, data = _inputs(case, table, domain, (*key, "inputs"))
+    _check_width(law, table, domain, (*key, "inputs"))
+    teacher = data if data is not None else _teacher(table, domain, (*key, "teacher"))
+    try:
+        return ensemble_resnet(domain, table.activation, law, teacher, dimension=table.dimension, tolerance=table.tolerance)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise CaseError(key, f"the numbers are too large or too small for the arithmetic ({error})") from error
+    except ValueError as error:
+        raise CaseError(key, str(error)) from error
+
+
+def _check_width(law: InputLaw, table: schema.NetworkTerm, domain: Domain, key: Key) -> None:
     width = _width(table, domain)
     if isinstance(law, Samples) and law.points.shape[1] != width:
         raise CaseError((*key, "columns"), f"the parameters take {width} inputs, got {law.points.shape[1]} columns")
     if isinstance(law, Circle) and width != 2:
         raise CaseError((*key, "law"), f"inputs on the circle are pairs, but the parameters take {width} inputs")
-    if not isinstance(law, Samples) and width > 3 and table.expectation == "quadrature":
-        raise CaseError(
-            (*key, "law"),
-            f'more than 3 inputs need law = "samples", or `count` draws, or a closed `expectation`, got {width}',
-        )
+    if not isinstance(law, Samples) and width > 3 and getattr(table, "expectation", "quadrature") == "quadrature":
+        closed = ", or a closed `expectation`" if isinstance(table, schema.TwoLayerTerm) else ""
+        raise CaseError((*key, "law"), f'more than 3 inputs need law = "samples", or `count` draws{closed}, got {width}')
 
 
-def _width(table: schema.TwoLayerTerm, domain: Domain) -> int:
+def _width(table: schema.NetworkTerm, domain: Domain) -> int:
     """How many inputs the parameters take."""
+    if isinstance(table, schema.EnsembleResNetTerm):
+        return table.dimension
     return 2 if table.parameter == "angle" else _neuron_axes(table, domain) - table.bias
 
 
-def _neuron_axes(table: schema.TwoLayerTerm, domain: Domain) -> int:
+def _neuron_axes(table: schema.NetworkTerm, domain: Domain) -> int:
     """How many axes a single θ has."""
+    if isinstance(table, schema.EnsembleResNetTerm):
+        return domain.dimension
     return domain.dimension - table.outputs if table.output == "trained" else domain.dimension // table.outputs
 
 
-def _inputs(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key) -> tuple[InputLaw, FloatArray | None]:
+def _inputs(case: CaseFile, table: schema.NetworkTerm, domain: Domain, key: Key) -> tuple[InputLaw, FloatArray | None]:
     """The input law, and the target's values if the teacher is a column of the samples."""
     if not isinstance(table.inputs, schema.SampleInputs):
         if table.teacher.column is not None:
@@ -603,7 +628,7 @@ def _inputs(case: CaseFile, table: schema.TwoLayerTerm, domain: Domain, key: Key
     return law, values[:, width] if table.outputs == 1 else values[:, width:]
 
 
-def _law_of(table: schema.TwoLayerTerm, inputs: schema.DrawnInputs, domain: Domain, key: Key) -> InputLaw:
+def _law_of(table: schema.NetworkTerm, inputs: schema.DrawnInputs, domain: Domain, key: Key) -> InputLaw:
     """The law itself, or that of so many draws."""
     law = _LAWS[str(getattr(inputs, "law", ""))](inputs.scale)
     if inputs.count is None:
@@ -623,14 +648,15 @@ def _scaled_names(table: schema.SampleInputs, names: list[str], key: Key) -> lis
     return list(table.standardize)
 
 
-def _teacher(term: schema.TwoLayerTerm, domain: Domain, key: Key) -> Neurons | DensityFunction:
+def _teacher(term: schema.NetworkTerm, domain: Domain, key: Key) -> Neurons | DensityFunction:
     table = term.teacher
     if table.density is not None:
         return _density(table.density, domain, (*key, "density"))
     rows, names = table.neurons or [], domain.names[: _neuron_axes(term, domain)]
     for row in rows:
         if len(row) != len(names):
-            where = f"({', '.join(names)})" + ("; its output weights stand in `weights`" if term.output == "trained" else "")
+            trained = isinstance(term, schema.TwoLayerTerm) and term.output == "trained"
+            where = f"({', '.join(names)})" + ("; its output weights stand in `weights`" if trained else "")
             raise CaseError((*key, "neurons"), f"each neuron needs {len(names)} coordinates {where}, got {shown(row)}")
     weights = table.weights or [[1.0 / len(rows)]] * len(rows)
     return Neurons(np.array(rows, dtype=float), np.array(weights, dtype=float))

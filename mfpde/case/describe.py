@@ -33,6 +33,9 @@ def describe_term(table: schema.Term, term: Energy) -> str:
         form = f" ({term.kernel.form})" if isinstance(term, Interaction) else ""
         return f"½ ∬ c W(x − y) dρ dρ with W = {_text(table.kernel)}, c = {table.coefficient:g}{form}"
     made = f"\n    {term.description}" if isinstance(term, TwoLayer | PairNetwork) else ""
+    if isinstance(table, schema.EnsembleResNetTerm):
+        recursion = "X⁰ = x, X^{l+1} = X^l + σ(θ^l X^l)/L"
+        return f"½ E|∫X^L dρ − y|², {recursion}, σ = {table.activation}, x {_inputs(table)}, y {_teacher(table.teacher)}{made}"
     weight = "w" if table.output == "trained" else ""
     return f"½ E|∫{weight}σ(x·θ)dρ − y|² with σ = {table.activation}{_network(table)}{made}"
 
@@ -57,7 +60,7 @@ def _outputs(table: schema.TwoLayerTerm) -> str:
     return "" if table.outputs == 1 else f", {table.outputs} outputs with a θ for each"
 
 
-def _inputs(table: schema.TwoLayerTerm) -> str:
+def _inputs(table: schema.NetworkTerm) -> str:
     inputs = table.inputs
     if isinstance(inputs, schema.SampleInputs):
         names = "all" if inputs.standardize is True else ", ".join(inputs.standardize or [])

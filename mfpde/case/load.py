@@ -254,7 +254,7 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         known = _keys_beside(finding["loc"], data)
         return f"unknown key; accepted here: {', '.join(known)}{nearest(str(key[-1]), known)}"
     if kind == "union_tag_not_found":
-        return f"the key `{context['discriminator'].strip(chr(39))}` is missing; accepted: {_accepted_tags(key)}"
+        return f"the key `{context['discriminator'].strip(chr(39))}` is missing; accepted: {_accepted_tags(key, data)}"
     if kind == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
         return f"got {shown(value)}; accepted: {', '.join(tags)}{nearest(str(value), tags)}"
@@ -287,10 +287,10 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
     return f"{text}, got {shown(value)}"
 
 
-def _accepted_tags(key: Key) -> str:
+def _accepted_tags(key: Key, data: dict[str, Any]) -> str:
     kinds: dict[str, Any] = {"energy": schema.Term, "solver": schema.SolverTable, "study": schema.StudyTable}
     union, name = (schema.Inputs, "law") if "inputs" in key else (kinds.get(str(key[0]), schema.Inputs), "kind")
-    if key[0] == _STUDY and (own := union_at(str(key[-1]))) is not None:
+    if stands_alone(data) and (own := union_at(str(key[-1]))) is not None:
         union = own
     members = get_args(get_args(union)[0])
     return ", ".join(get_args(member.model_fields[name].annotation)[0] for member in members)

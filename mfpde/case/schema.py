@@ -266,6 +266,37 @@ class TwoLayerTerm(Table):
         return self
 
 
+class EnsembleResNetTerm(Table):
+    """E = ½ E_x|∫X^L(x; Θ)ρ(dΘ) − y(x)|² with X⁰ = x, X^{l+1} = X^l + σ(θ^l X^l)/L: an average of residual networks."""
+
+    kind: Literal["ensemble_resnet"]
+    label: Label | None = None
+    activation: ActivationName
+    inputs: Inputs = Field(default_factory=lambda: NormalInputs(law="normal"))
+    teacher: Teacher = Field(description="as of two_layer, a neuron being a whole network Θ in the coordinates of the domain")
+    dimension: Annotated[int, Field(ge=1, le=4)] = Field(
+        1, description="d of inputs, states and outputs; the axes are the d × d matrices θ⁰ … θ^{L−1}, row after row, and give the depth L"
+    )
+    tolerance: Annotated[float, Field(ge=1e-14, le=0.1)] | None = Field(None, description="relative error of the compressed features")
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network computes."""
+        return self.dimension
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if any(len(weights) > 1 for weights in self.teacher.weights or []):
+            raise ValueError("`weights` of a teacher are one number for each of its networks, which have all outputs")
+        if self.teacher.column is not None and len(self.teacher.column) != self.dimension:
+            raise ValueError(f"the network has {self.dimension} outputs (`dimension`), but the teacher {len(self.teacher.column)} columns")
+        return self
+
+
+NetworkTerm = TwoLayerTerm | EnsembleResNetTerm
+"""Terms with inputs and a teacher, of which minibatches can be drawn."""
+
+
 class PotentialTerm(Table):
     """∫V dρ."""
 
@@ -308,7 +339,7 @@ class IncompressibleTerm(Table):
     label: Label | None = None
     bound: Positive = Field(1.0, description="the largest density")
     softness: Positive | None = Field(
-        None, description="pressures below this leave densities below the bound; default: so that fronts are about a cell thick"
+        None, description="of the change of density in a step, for smooth potentials; default: so that fronts are about a cell thick"
     )
 
 
@@ -332,7 +363,8 @@ class InteractionTerm(Table):
 
 
 Term = Annotated[
-    TwoLayerTerm | PotentialTerm | EntropyTerm | PorousMediumTerm | IncompressibleTerm | InteractionTerm, Field(discriminator="kind")
+    TwoLayerTerm | EnsembleResNetTerm | PotentialTerm | EntropyTerm | PorousMediumTerm | IncompressibleTerm | InteractionTerm,
+    Field(discriminator="kind"),
 ]
 
 

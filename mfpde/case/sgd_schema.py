@@ -26,9 +26,7 @@ def _increasing_counts(values: list[int]) -> list[int]:
 
 
 Rates = Annotated[list[Coefficient], Field(min_length=1, max_length=100), AfterValidator(_increasing)]
-Sizes = Annotated[
-    list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1, max_length=20), AfterValidator(_increasing_counts)
-]
+Sizes = Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1, max_length=20), AfterValidator(_increasing_counts)]
 Times = Annotated[list[Coefficient], Field(min_length=1, max_length=100), AfterValidator(_increasing)]
 Counts = Annotated[list[Annotated[int, Field(ge=2, le=100_000)]], Field(min_length=1, max_length=20), AfterValidator(_increasing_counts)]
 
@@ -72,7 +70,7 @@ class EscapeTable(BatchesTable):
 
 
 class DataTable(BatchesTable):
-    """Inputs x ~ N(0, I) in R^d with y = Σ ± σ(w_k·x) + noise, w_k ~ N(0, steepness² I/d)."""
+    """Inputs x ~ N(0, I) in R^d with y = Σ ± σ(w_k·x) + noise, the mean for particles, w_k ~ N(0, steepness² I/d)."""
 
     dimension: Annotated[int, Field(ge=1, le=10_000)] = Field(description="d")
     samples: SampleCount = Field(description="n")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mfpde.case.build import build_problem, problem_digest
 from mfpde.case.load import CaseFile, InputError, parse_case
-from mfpde.case.schema import TwoLayerTerm
+from mfpde.case.schema import NetworkTerm
 from mfpde.problem import Problem
 from mfpde.storage import StoredRun
 
@@ -30,7 +30,7 @@ def stored_problem(runs: Sequence[StoredRun]) -> Problem | None:
     try:
         for folder in (run.path.parent, Path()):
             case = parse_case(folder / "case.toml", str(run.attributes.get("case", "")), tuple(json.loads(run.attributes["overrides"])))
-            if not any(isinstance(term, TwoLayerTerm) for term in case.table.energy):
+            if not any(isinstance(term, NetworkTerm) for term in case.table.energy):
                 return None
             if problem_digest(case) == digest:
                 return build_problem(case)

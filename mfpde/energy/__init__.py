@@ -11,6 +11,7 @@ from mfpde.energy.networks import Neurons, closed_two_layer, two_layer
 from mfpde.energy.pair_kernel import PairKernel
 from mfpde.energy.pair_network import PairNetwork
 from mfpde.energy.potential import Potential
+from mfpde.energy.resnets import ensemble_resnet, stationary_residual
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,5 +34,7 @@ __all__ = [
     "TwoLayer",
     "Uniform",
     "closed_two_layer",
+    "ensemble_resnet",
+    "stationary_residual",
     "two_layer",
 ]

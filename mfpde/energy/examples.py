@@ -11,13 +11,15 @@ from mfpde.energy.activations import Activation
 from mfpde.energy.features import Parameters, SampledFeatures
 from mfpde.energy.inputs import InputLaw, Samples
 from mfpde.energy.outputs import PLAIN, Outputs
+from mfpde.energy.resnet import Branch, SampledBranches
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Inputs of ``width`` numbers from a ``law``; their targets are ``data`` (n,) that belong to its samples, or else come from
     ``target_at``, which maps inputs (Q, D) to targets (Q,); with k ``outputs`` targets are (n, k) and (Q, k). ``bias``: D has one more
-    input, which is always 1. ``neurons`` is the domain of the single neurons, which matters unless the outputs are plain."""
+    input, which is always 1. ``neurons`` is the domain of the single neurons, which matters unless the outputs are plain. ``branch``: what
+    stands in place of σ(x·θ) for residual networks, whose k outputs are the last state."""
 
     activation: Activation
     parameters: Parameters
@@ -28,6 +30,7 @@ class Examples:
     data: FloatArray | None
     outputs: Outputs = PLAIN
     neurons: Domain | None = None
+    branch: Branch | None = None
 
     @property
     def size(self) -> int | None:
@@ -51,12 +54,15 @@ class Examples:
         inputs = self.law.points[indices]
         return inputs, self._targets(inputs) if self.data is None else self.data[indices]
 
-    def features(self, inputs: FloatArray) -> SampledFeatures:
+    def features(self, inputs: FloatArray) -> SampledFeatures | SampledBranches:
         """Those of ``inputs`` (B, width) with weights 1/B. Raises ValueError for another width or no inputs."""
         if inputs.ndim != 2 or inputs.shape[1] != self.width or len(inputs) == 0:
             raise ValueError(f"a batch needs inputs (B, {self.width}) with B >= 1, got an array of shape {inputs.shape}")
         scale = np.full(len(inputs), 1.0 / np.sqrt(len(inputs)))
-        return SampledFeatures(self.activation, self.parameters, self._with_constant(inputs), scale, f"a batch of {len(inputs)} inputs")
+        described = f"a batch of {len(inputs)} inputs"
+        if self.branch is not None:
+            return SampledBranches(self.branch, np.ascontiguousarray(inputs), scale, described)
+        return SampledFeatures(self.activation, self.parameters, self._with_constant(inputs), scale, described)
 
     def _targets(self, inputs: FloatArray) -> FloatArray:
         if self.target_at is None:

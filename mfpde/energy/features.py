@@ -329,7 +329,7 @@ def _interpolated(
     root = np.sqrt(rule.weights)
     candidates = _candidates(root)
     values = root[candidates, None] * activation.value(rule.nodes[candidates] @ vectors.T)
-    chosen = candidates[_pivots(values, tolerance)]
+    chosen = candidates[pivots(values, tolerance)]
     held, upper = np.linalg.qr((root[chosen, None] * activation.value(rule.nodes[chosen] @ vectors.T)).T)
     fit = np.empty((len(root), len(chosen)))
     block = max(1, (1 << 22) // len(vectors))
@@ -337,10 +337,10 @@ def _interpolated(
         part = slice(k, k + block)
         fit[part] = (root[part, None] * activation.value(rule.nodes[part] @ vectors.T)) @ held
     fit = solve_triangular(upper, fit.T).T * root[chosen]
-    return InterpolatedFeatures(activation, parameters, rule.nodes[chosen], _triangular_factor(fit), ""), fit
+    return InterpolatedFeatures(activation, parameters, rule.nodes[chosen], triangular_factor(fit), ""), fit
 
 
-def _triangular_factor(matrix: FloatArray) -> FloatArray:
+def triangular_factor(matrix: FloatArray) -> FloatArray:
     """R of the QR decomposition of a tall matrix (Q, r); for very tall ones by Cholesky factors twice, which are products only."""
     if len(matrix) > _TALL:
         try:
@@ -360,7 +360,7 @@ def _candidates(root: FloatArray) -> IntArray:
     return np.sort(drawn)
 
 
-def _pivots(values: FloatArray, tolerance: float) -> IntArray:
+def pivots(values: FloatArray, tolerance: float) -> IntArray:
     """Rows of ``values`` (Q, M) that span all the others to ``tolerance``, by pivoted QR of a random sketch."""
     from scipy.linalg import qr
 

@@ -14,8 +14,10 @@ import numpy as np
 from mfpde.arrays import FloatArray, IntArray
 from mfpde.compile import kernel, parallel_kernel, prange, vector_kernel
 from mfpde.domain import Domain
+from mfpde.energy.teams import alone_below
 
 BLOCK = 64
+_FEWEST = 2000
 """Targets that one thread takes at a time."""
 FARTHEST = 32.0
 """Where e^{−u} is cut off."""
@@ -268,7 +270,8 @@ def gaussian_sums(targets: FloatArray, rows: Rows, shares: FloatArray, width: fl
     found, result = np.empty(len(order)), np.empty(len(order))
     scale = 0.5 / width**2
     place = rows.starts, rows.counts, rows.corner, rows.side
-    add_gaussians(np.ascontiguousarray(targets[:, order]), rows.x, shares[rows.order], *place, scale, found)
+    with alone_below(len(order), _FEWEST):
+        add_gaussians(np.ascontiguousarray(targets[:, order]), rows.x, shares[rows.order], *place, scale, found)
     result[order] = found
     return result
 
@@ -283,6 +286,7 @@ def gaussian_slopes(
     scale = 0.5 / width**2
     place = rows.starts, rows.counts, rows.corner, rows.side
     sorted_targets, a, b = np.ascontiguousarray(targets[:, order]), shares[rows.order], others[rows.order]
-    add_gaussian_slopes(sorted_targets, factors[order], rows.x, a, b, *place, scale, found)
+    with alone_below(len(order), _FEWEST):
+        add_gaussian_slopes(sorted_targets, factors[order], rows.x, a, b, *place, scale, found)
     result[:, order] = found
     return result

@@ -69,11 +69,13 @@ class WeightedFeatures:
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d): Σ_m w_m ∇(φ·λ_m) along Θ, and φ·λ_m along w_m."""
         theta, weight = self.split(points)
-        found, width = np.zeros(points.shape), theta.shape[1]
+        found, width = np.empty(points.shape), theta.shape[1]
         for m, part in enumerate(np.split(lam, self.outputs)):
             values, slopes = _values_and_slopes(self.inner, theta, part)
-            slopes *= weight[:, m, None]
-            found[:, :width] += slopes
+            if m == 0:
+                np.multiply(slopes, weight[:, :1], out=found[:, :width])
+            else:
+                found[:, :width] += slopes * weight[:, m, None]
             found[:, width + m] = values
         return found
 

@@ -110,7 +110,7 @@ class TabulatedFeatures:
         table = self._polynomials(lam)
         with self._teams[1].at_work(len(points)) as together:
             found = heights(points, table, self.lower, self.inverse, self.cells, together=together)
-        return found[:, 0].copy(), found[:, 1:].copy()
+        return found[:, 0], found[:, 1:]
 
     def gradient(self, points: FloatArray, lam: FloatArray) -> FloatArray:
         """∇(Φ·λ) at points (N, d), as (N, d)."""

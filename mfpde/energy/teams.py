@@ -7,11 +7,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numba import get_num_threads
+from numba import get_num_threads, set_num_threads
 
 _FEWEST = 8000
 """So few atoms take less time than the other threads need to begin."""
 _ROUNDS, _SHORTEST, _LONGEST = 4, 16, 1024
+
+
+@contextmanager
+def alone_below(count: int, fewest: int) -> Iterator[None]:
+    """One thread for loops over fewer than ``fewest`` things, which take less time than another thread needs to begin; else all of them."""
+    allowed = get_num_threads()
+    set_num_threads(1 if count < fewest else allowed)
+    try:
+        yield
+    finally:
+        set_num_threads(allowed)
 
 
 class Team:

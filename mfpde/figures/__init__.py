@@ -24,6 +24,7 @@ from mfpde.study.refinement import RefinementStudy
 if TYPE_CHECKING:
     from mfpde.study.cross_check import CrossCheck
     from mfpde.study.limit_text import LimitReport
+    from mfpde.study.sgd_text import SgdReport
     from mfpde.study.time_step import TimeStepStudy
     from mfpde.study.two_scalings_text import ScalingsReport
 
@@ -36,6 +37,7 @@ __all__ = [
     "draw_network",
     "draw_refinement",
     "draw_run",
+    "draw_sgd",
     "draw_time_step",
     "draw_two_scalings",
 ]
@@ -165,6 +167,26 @@ def draw_two_scalings(report: "ScalingsReport", folder: Path, formats: Sequence[
             "study-curves": make_curves_figure(report) if table.curves else None,
             "study-heat-map": make_heat_map_figure(report) if table.heat_map else None,
             "study-lazy": make_lazy_figure(report) if table.lazy else None,
+        }
+        return _save_all(figures, folder, formats)
+
+
+def draw_sgd(report: "SgdReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-diagram, study-escape, study-training and study-particles, those that the study has, to ``folder``.
+
+    Returns the paths. Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.sgd import make_diagram_figure, make_escape_figure
+    from mfpde.figures.sgd_networks import make_particles_figure, make_training_figure
+
+    _check_formats(formats)
+    table = report.plan.table
+    with use_style():
+        figures = {
+            "study-diagram": make_diagram_figure(report) if table.diagram else None,
+            "study-escape": make_escape_figure(report) if table.escape else None,
+            "study-training": make_training_figure(report) if table.training else None,
+            "study-particles": make_particles_figure(report) if table.particles else None,
         }
         return _save_all(figures, folder, formats)
 

@@ -33,7 +33,6 @@ _NAMES = {
     "loss": r"$|E-E_\mathrm{ref}|$",
 }
 _SIZE = 4.5
-_DOTS = (0, (1, 1.6))
 
 
 def make_cross_check_figure(check: CrossCheck, runs: Sequence[StoredRun]) -> Figure | None:
@@ -59,11 +58,12 @@ def make_cross_check_figure(check: CrossCheck, runs: Sequence[StoredRun]) -> Fig
 
 
 def _draw_run(axes: Axes, check: CrossCheck, k: int, r: int, scale: TimeScale) -> None:
-    """The distance, and dotted the sum of the stated errors."""
+    """The distance, and the sum of the stated errors, a thin line with limits as marks."""
     look, places = pick_style(r), scale.place(check.times)
     value, room, apart = check.distance[k, r], check.allowed[k, r], check.differs[k, r]
     _plot(axes, places, value, look, look.dashes, 1.3)
-    _plot(axes, places, room, look, _DOTS, 1.0)
+    _plot(axes, places, room, look, "-", 0.5)
+    axes.plot(places, room, color=look.color, linestyle="", marker="v", markersize=0.8 * _SIZE)
     for chosen, face in ((apart, "white"), (~apart, look.color)):
         kept = chosen & np.isfinite(value) & np.isfinite(places)
         axes.plot(
@@ -90,7 +90,7 @@ def _entries(check: CrossCheck) -> dict[str, Artist]:
         entries[escape_text(check.labels[r])] = Line2D(
             [], [], color=look.color, linestyle=look.dashes, marker=look.marker, markersize=_SIZE
         )
-    entries["sum of the stated errors"] = Line2D([], [], color="0.3", linestyle=_DOTS, linewidth=1.0)
+    entries["sum of the stated errors"] = Line2D([], [], color="0.3", linewidth=0.5, marker="v", markersize=0.8 * _SIZE)
     if check.differs.any():
         entries["further apart than that"] = Line2D(
             [], [], color="0.3", linestyle="", marker="o", markerfacecolor="white", markersize=_SIZE

@@ -14,10 +14,10 @@ from mfpde.study.time_step import Family, TimeStepStudy
 
 _MOST_TIMES = 3
 _SIZE = 4.5
-_DOTS = (0, (1, 1.6))
 _GUIDE = (0, (1, 2.0))
 _GUIDES = {1: r"$\tau$", 2: r"$\tau^2$"}
 _BELOW, _ABOVE = 0.35, 1.8
+_FEW_DECADES = 100.0
 
 
 def make_time_step_figure(study: TimeStepStudy, title: str) -> Figure | None:
@@ -28,7 +28,7 @@ def make_time_step_figure(study: TimeStepStudy, title: str) -> Figure | None:
     shown = [drawn[k] for k in spread_indices(len(drawn), _MOST_TIMES)]
     norms = [norm for norm in NORMS if any(norm in family.own.norms for family in study.families)]
     words, what = " ".join(title.split()), "orders of minimising movements in their time step"
-    room = 0.2 * (len(study.families) + 2)
+    room = 0.2 * (len(study.families) + 3)
     figure = start_figure(
         escape_text(f"{words}: {what}" if words else what.capitalize(), 300),
         0.5 + (2.9 + room) * len(shown),
@@ -57,7 +57,8 @@ def _draw_norm(axes: Axes, study: TimeStepStudy, norm: str, t: int, meanings: li
     axes.grid(color="0.9", linewidth=0.5)
     tick_widths(axes, study.families[0].own.width)
     axes.tick_params(axis="x", labelrotation=45.0)
-    axes.yaxis.set_major_locator(LogLocator())
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < _FEW_DECADES * low else (1.0,)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(r"time step $\tau$")
     axes.set_ylabel(NORM_NAMES[norm].replace("ref", r"\star"))
@@ -67,7 +68,7 @@ def _draw_norm(axes: Axes, study: TimeStepStudy, norm: str, t: int, meanings: li
 
 
 def _draw_family(axes: Axes, family: Family, norm: str, t: int, look: RunStyle) -> Line2D:
-    """Full: against the finest step, with the fit; hollow and dotted: against the reference, with its floor. Returns the legend's entry."""
+    """Full: against the finest step, with the fit; hollow and thin: against the reference, with its floor. Returns the legend's entry."""
     own = family.own
     k, m = own.norms.index(norm), family.against(norm)
     _draw_points(axes, own.width, own.error[k, t], look, look.color)
@@ -78,7 +79,7 @@ def _draw_family(axes: Axes, family: Family, norm: str, t: int, look: RunStyle) 
     if family.other is not None and m is not None:
         error = family.other.error[m, t]
         kept = error > 0.0
-        axes.plot(own.width[kept], error[kept], color=look.color, linestyle=_DOTS, linewidth=1.0)
+        axes.plot(own.width[kept], error[kept], color=look.color, linestyle="-", linewidth=0.5)
         _draw_points(axes, own.width, error, look, "white")
     label = f"{escape_text(family.name)}: {order_label(own, k, t)}"
     return Line2D([], [], color=look.color, marker=look.marker, markersize=_SIZE, linestyle=look.dashes, label=label)
@@ -105,8 +106,8 @@ def _draw_guide(axes: Axes, study: TimeStepStudy, norm: str, order: int, t: int)
 
 def _meanings(study: TimeStepStudy) -> list[Line2D]:
     """What full and hollow markers are."""
-    entries = [Line2D([], [], color="0.3", marker="o", markersize=_SIZE, linestyle="-", label="full: against the finest step")]
+    entries = [Line2D([], [], color="0.3", marker="o", markersize=_SIZE, linestyle="-", label=r"full: $\star$ is the finest step")]
     if any(family.other is not None for family in study.families):
-        label = f"hollow: against {escape_text(study.reference)}"
-        entries.append(Line2D([], [], color="0.3", marker="o", markersize=_SIZE, markerfacecolor="white", linestyle=_DOTS, label=label))
+        label = rf"hollow: $\star$ is {escape_text(study.reference)}"
+        entries.append(Line2D([], [], color="0.3", marker="o", markersize=_SIZE, markerfacecolor="white", linestyle="-", linewidth=0.5, label=label))
     return entries

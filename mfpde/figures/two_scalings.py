@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from mfpde.arrays import FloatArray
 from mfpde.figures.style import COLOR_MAP, WIDTH, escape_text, pick_style, start_figure
-from mfpde.study.two_scalings_plan import MODELS
+from mfpde.study.two_scalings_plan import MODELS, counted, samples_words
 from mfpde.study.two_scalings_text import NAMES, ScalingsReport, median_risk
 
 _STRENGTH = r"$a_j|b_j|$"
@@ -22,8 +22,8 @@ def make_curves_figure(report: ScalingsReport) -> Figure:
     """Risk, path norm and activated neurons over time; below them a_j|b_j| of the first seed over time, and by neuron at the end."""
     part = report.plan.table.curves
     assert part is not None
-    risk = "population risk" if part.samples is None else f"{part.samples} samples"
-    figure = start_figure(_title(report, f"{part.width} neurons in training, {risk}"), 7.2, WIDTH + 1.6)
+    words = f"{counted(part.width, 'neuron')} in training, {samples_words(part.samples)}"
+    figure = start_figure(_title(report, words), 7.2, WIDTH + 1.6)
     panels = figure.subplots(3, 3)
     _draw_course(panels[0][0], report, "risk", "risk ½E(f − f*)²", True)
     _draw_course(panels[0][1], report, "path_norm", "path norm", False)
@@ -42,14 +42,15 @@ def make_heat_map_figure(report: ScalingsReport) -> Figure:
     """The median risk over width and samples, one panel for each model, on one logarithmic scale."""
     part = report.plan.table.heat_map
     assert part is not None
-    risks = np.maximum(median_risk(report), 1e-300)
+    risks = median_risk(report)
     what = f"risk ½E(f − f*)² at t = {part.end:g}, median of {part.seeds} seeds" if part.seeds > 1 else f"risk at t = {part.end:g}"
     figure = start_figure(_title(report, what), 3.4, WIDTH + 1.6)
     panels = figure.subplots(1, 3, sharey=True)
-    low, high = float(risks.min()), float(risks.max())
-    norm = LogNorm(max(low, 1e-12 * high), high if high > low else 10.0 * low)
+    high = float(risks.max()) or 1.0
+    low = max(float(risks.min()), 1e-12 * high)
+    norm = LogNorm(low, high if high > low else 10.0 * low)
     for m, (axes, model) in enumerate(zip(panels, MODELS, strict=True)):
-        axes.imshow(risks[m], origin="lower", aspect="auto", norm=norm, cmap=COLOR_MAP)
+        axes.imshow(np.maximum(risks[m], low), origin="lower", aspect="auto", norm=norm, cmap=COLOR_MAP)
         _label_cells(axes, part.widths, part.samples)
         axes.set_title(NAMES[model])
         _draw_guides(axes, part.widths, part.samples, part.dimension or report.plan.table.dimension)
@@ -64,8 +65,8 @@ def make_lazy_figure(report: ScalingsReport) -> Figure:
     """The distance from random features and of the neurons from their start against the width, every seed and the fitted slopes."""
     part = report.plan.table.lazy
     assert part is not None
-    samples = "population risk" if part.samples is None else f"{part.samples} samples"
-    figure = start_figure(_title(report, f"conventional networks up to t = {part.end:g}, {samples}"), 3.2)
+    words = f"conventional networks up to t = {part.end:g}, {samples_words(part.samples)}"
+    figure = start_figure(_title(report, words), 3.2)
     panels = figure.subplots(1, 2)
     labels = {"distance": r"largest $(\mathrm{E}(f - f_{RF})^2)^{1/2}$", "displacement": r"largest $|B(t) - B(0)|$"}
     for k, (name, label) in enumerate(labels.items()):
@@ -89,7 +90,7 @@ def _draw_course(axes: Axes, report: ScalingsReport, name: str, label: str, loga
         middle = np.median(values[m], axis=0)
         _line(axes, times[m, 0], middle, logarithmic, color=look.color, linestyle=look.dashes, linewidth=1.6, label=NAMES[model])
     axes.set_xscale("log")
-    if logarithmic:
+    if logarithmic and (values[[MODELS.index(model) for model in models]] > 0.0).any():
         axes.set_yscale("log")
     axes.set_xlabel("time $t$")
     axes.set_title(label)
@@ -129,10 +130,11 @@ def _draw_counts(axes: Axes, report: ScalingsReport) -> None:
         look = pick_style(m)
         counts = report.values["curve_activated"][m, :, -1]
         axes.plot(np.arange(len(seeds)), counts, color=look.color, marker=look.marker, linestyle="", label=NAMES[MODELS[m]])
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    if (report.values["curve_activated"][:2, :, -1] > 0.0).any():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if len(seeds) <= 12:
         axes.set_xticks(np.arange(len(seeds)), [str(seed) for seed in seeds])
     axes.set_xlabel("seed")
@@ -171,7 +173,8 @@ def _draw_slope(axes: Axes, widths: FloatArray, values: FloatArray, report: Scal
             axes.plot(widths, bound, color="0.4", linestyle=(0, (1, 1.6)), linewidth=1.3, label="$1/m$, as the theorem's bound")
         axes.legend(fontsize=7.5)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if (values > 0.0).any():
+        axes.set_yscale("log")
     axes.set_xticks(widths.tolist(), [f"{width:g}" for width in widths])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("neurons $m$")

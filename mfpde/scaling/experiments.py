@@ -59,7 +59,8 @@ class Setup:
     def rate(self, features: RandomFeatures, factor: float) -> float:
         """A learning rate at which gradient descent is stable: 1/(λ + √(2κE(f*)²)), where λ is the sharpness of the random-feature model
         under the scaling and the rest that of the one neuron that a single-neuron target would activate."""
-        return 1.0 / (factor * features.sharpness + math.sqrt(2.0 * self.moment * self.test.square))
+        curvature = factor * features.sharpness + math.sqrt(2.0 * self.moment * self.test.square)
+        return 1.0 / max(curvature, 1e-300)
 
 
 Method = GradientFlow | GradientDescent | None
@@ -91,7 +92,7 @@ def course(
     Raises StepFailed as ``train`` does.
     """
     risk, test, before = setup.risk(samples, seed), setup.test, setup.network(scaling, width, seed)
-    features, chosen = _prepared(setup, risk, before, method)
+    features, chosen = _prepared(setup, risk, before, method, times[-1])
     rows: list[list[list[float]]] = [[], []]
     strengths: list[list[FloatArray]] = [[], []]
     moments, steps = [], 0
@@ -126,7 +127,7 @@ def outcome(
     found: dict[str, FloatArray] = {}
     for scaling in Scaling:
         before = setup.network(scaling, width, seed)
-        features, chosen = _prepared(setup, risk, before, method)
+        features, chosen = _prepared(setup, risk, before, method, end)
         last = next(train(risk, before, [end], chosen, stopped), None)
         if last is None:
             return None
@@ -146,7 +147,7 @@ def departure(
     Raises StepFailed as ``train`` does.
     """
     risk, before = setup.risk(samples, seed), setup.network(Scaling.CONVENTIONAL, width, seed)
-    features, chosen = _prepared(setup, risk, before, method)
+    features, chosen = _prepared(setup, risk, before, method, times[-1])
     apart, moved, count = 0.0, 0.0, 0
     for moment in train(risk, before, times, chosen, stopped):
         apart = max(apart, math.sqrt(setup.moment) * distance(moment.network, features.at(moment.time)))
@@ -155,11 +156,13 @@ def departure(
     return (apart, moved) if count == len(times) else None
 
 
-def _prepared(setup: Setup, risk: Risk, before: Network, method: Method) -> tuple[RandomFeatures, GradientFlow | GradientDescent]:
+def _prepared(
+    setup: Setup, risk: Risk, before: Network, method: Method, end: float
+) -> tuple[RandomFeatures, GradientFlow | GradientDescent]:
     """The random-feature model of a network, trained as the network is, and how that is."""
     frozen = Network(before.factor * before.outer, before.inner, 1.0)
     features = RandomFeatures.of(risk, frozen)
-    chosen = GradientDescent(setup.rate(features, before.factor)) if method is None else method
+    chosen = GradientDescent(min(setup.rate(features, before.factor), end)) if method is None else method
     if isinstance(chosen, GradientDescent):
         features = replace(features, rate=chosen.rate * before.factor)
     return features, chosen

@@ -1,4 +1,4 @@
-"""SGD at two minima: f = (1/n) Σ f_i with f_i(x) = min(l_i x², r_i (x − 1)²), minima 0 and 1 with value 0. [slides, figure 9; Wu, Ma, E 2018]
+"""SGD at two minima: f = (1/n) Σ f_i with f_i(x) = min(l_i x², r_i (x − 1)²), zero at 0 and 1. [slides, figure 9; Wu, Ma, E 2018]
 
 Around each minimum there is an interval on which every f_i is its parabola, so that SGD is exactly linear: x − 1 is multiplied by
 1 − 2η mean_S r_i, and log|x − 1| is a random walk until it leaves. When it leaves is therefore known in law.
@@ -16,8 +16,8 @@ from mfpde.sgd.line import Multiplier
 
 _FAR = 1e6
 """Further away than this, a run has left whatever the interval."""
-_CELL = 0.004
-_DEPTH = 60.0
+_CELL = 0.005
+_DEPTH = 40.0
 _MOST_CELLS = 200_000
 
 
@@ -66,14 +66,17 @@ def _interval(ratio: FloatArray) -> tuple[float, float]:
 def leaving_law(problem: TwoMinima, rate: float, batch: Batch, distance: float, steps: int) -> FloatArray:
     """The probability that SGD from 1 − ``distance`` has left the interval around 1 within 0 … ``steps`` steps, (steps + 1,).
 
-    The law of the walk log|x − 1|, with the sign of x − 1, on cells of width 0.004; each step splits mass between the two nearest
-    cells, keeping its mean. Mass that has come e⁶⁰ times closer counts as staying. Raises ValueError for a start outside the interval.
+    Where a step has two values, by counting how often each was drawn, which is exact. Else the law of the walk log|x − 1|, with the sign
+    of x − 1, on cells of width 0.005; each step splits mass between the two nearest cells, keeping its mean, and mass that has come e⁴⁰
+    times closer counts as staying. Raises ValueError for a start outside the interval.
     """
     lower, upper = problem.right_interval
     reach = (math.log(1.0 - lower), math.log(min(upper - 1.0, _FAR)))
     if not 0.0 < distance < 1.0 - lower:
         raise ValueError(f"the start must lie in the interval ({lower:.4g}, 1), got 1 − {distance:g}")
     step = Multiplier.of(2.0 * problem.right, rate, batch)
+    if len(step.values) <= 2:
+        return _counted(step, math.log(distance), reach, steps)
     floor = math.log(distance) - _DEPTH
     count = int((max(reach) - floor) / _CELL) + 2
     if count > _MOST_CELLS:
@@ -81,6 +84,22 @@ def leaving_law(problem: TwoMinima, rate: float, batch: Batch, distance: float, 
     walk = _Walk(count, [int((end - floor) / _CELL + 1e-9) for end in reach], step)
     place = (math.log(distance) - floor) / _CELL
     return walk.leaving(place, steps)
+
+
+def _counted(step: Multiplier, start: float, reach: tuple[float, float], steps: int) -> FloatArray:
+    """The law of leaving from log|x − 1| = ``start`` on the side of −, for steps of at most two values: by how many were the last one."""
+    values, chances = step.values[[0, -1]], step.chances[[0, -1]] / (3.0 - len(step.values))
+    with np.errstate(divide="ignore"):
+        rise = np.maximum(np.log(np.abs(values)), -1e300)
+    inside, gone = np.ones(1), np.zeros(steps + 1)
+    for k in range(1, steps + 1):
+        inside = chances[0] * np.append(inside, 0.0) + chances[1] * np.append(0.0, inside)
+        last = np.arange(k + 1)
+        turned = ((k - last) * (values[0] < 0.0) + last * (values[1] < 0.0)) % 2 == 1
+        out = start + (k - last) * rise[0] + last * rise[1] > np.where(turned, reach[1], reach[0])
+        gone[k] = gone[k - 1] + float(np.sum(inside[out]))
+        inside = np.where(out, 0.0, inside)
+    return np.minimum(gone, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

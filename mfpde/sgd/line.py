@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.sgd.batches import Batch
 
-_MOST_BATCHES = 20_000
+_MOST_BATCHES = 2_000
 _LARGEST_EXPONENT = 1e6
 
 

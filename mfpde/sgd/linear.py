@@ -105,7 +105,7 @@ def moment_step(functions: Quadratics, moment: FloatArray, rate: float, batch: B
     """E θθᵀ after a step from ``moment`` E θθᵀ, (d, d)."""
     h = functions.hessian
     kept = np.eye(len(h)) - rate * h
-    return kept @ moment @ kept + rate**2 * batch.factor * (functions.sandwich(moment) - h @ moment @ h)
+    return np.asarray(kept @ moment @ kept + rate**2 * batch.factor * (functions.sandwich(moment) - h @ moment @ h))
 
 
 def mean_square_rate(functions: Quadratics, rate: float, batch: Batch) -> float:
@@ -149,7 +149,7 @@ def critical_rate(functions: Quadratics, batch: Batch) -> float:
 
     def scaled(moment: FloatArray) -> FloatArray:
         inner = root * moment
-        return root * ((1.0 - c) * h[:, None] * inner * h[None, :] + c * turned.sandwich(inner))
+        return np.asarray(root * ((1.0 - c) * h[:, None] * inner * h[None, :] + c * turned.sandwich(inner)))
 
     return 1.0 / _largest(scaled, len(h))
 

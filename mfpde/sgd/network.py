@@ -137,7 +137,7 @@ class Curvature:
     @property
     def gradient(self) -> FloatArray:
         """∇ of the loss, (P,)."""
-        return self.errors @ self.jacobian / len(self.errors)
+        return np.asarray(self.errors @ self.jacobian / len(self.errors))
 
     def bent(self, vectors: FloatArray) -> FloatArray:
         """∇²f(x_i) v_i for one vector (P,) or one for each sample (n, P), as (n, P)."""
@@ -155,7 +155,7 @@ class Curvature:
 
     def gauss_newton(self, vector: FloatArray) -> FloatArray:
         """(1/n) Σ ∇f(x_i)(∇f(x_i)·v), (P,)."""
-        return (self.jacobian @ vector) @ self.jacobian / len(self.errors)
+        return np.asarray((self.jacobian @ vector) @ self.jacobian / len(self.errors))
 
     def product(self, vector: FloatArray) -> FloatArray:
         """Hv, the Gauss–Newton part and that of the curvature of the network, (P,)."""
@@ -165,7 +165,7 @@ class Curvature:
         inner = bend * along if net.outer is not None else bend * along + slope * turns
         spread = np.ravel((weights * inner).T @ net.inputs)
         curved = spread if net.outer is not None else np.concatenate([np.sum(weights * slope * along, axis=0), spread])
-        return self.gauss_newton(vector) + curved
+        return np.asarray(self.gauss_newton(vector) + curved)
 
     @cached_property
     def hessian(self) -> FloatArray:
@@ -182,7 +182,7 @@ class Curvature:
             if net.outer is None:
                 made[j, place] += crossed[j]
                 made[place, j] += crossed[j]
-        return made
+        return np.asarray(made)
 
     def sample_squares(self) -> FloatArray:
         """|H_i|² in the Frobenius norm, (n,): |∇f|⁴ + 2e ∇f·∇²f∇f + e²|∇²f|²."""

@@ -38,8 +38,8 @@ def train(
 ) -> Trained | None:
     """θ ← θ − η∇(mean of f_i over a batch) from ``start`` (P,) with each of the ``rates``.
 
-    A run ends when its loss over all samples, looked at every 100 steps, is at most ``tolerance``, or when it has grown beyond all
-    bounds; ``moments`` are rounded up to such steps. The batches of a run follow from ``seed``, the batch size and its place alone. None
+    A run ends when its loss over all samples, looked at after every 100 steps and at the ``moments``, numbers of steps, is at most
+    ``tolerance``, or when it has grown beyond all bounds. Its batches follow from ``seed``, their size and its place alone. None
     once ``stopped`` is not empty.
     """
     count = len(rates)
@@ -57,7 +57,7 @@ def train(
             break
         if stopped:
             return None
-        chunk = min(_CHUNK, steps - done)
+        chunk = min(_CHUNK, steps - done, *(moment - done for moment in rest[:1]))
         chosen = None if batch.whole else np.stack([batch.draw(generators[r], chunk) for r in active])
         with np.errstate(over="ignore", invalid="ignore"):
             points[active] = _descended(network, points[active], np.asarray(rates)[active], chosen, chunk)

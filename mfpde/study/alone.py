@@ -15,7 +15,7 @@ from mfpde import __version__
 from mfpde.case import InputError, StudyCase
 from mfpde.case.errors import CaseError
 
-_MODULES = {"two_scalings": "mfpde.study.two_scalings_plan"}
+_MODULES = {"two_scalings": "mfpde.study.two_scalings_plan", "sgd_stability": "mfpde.study.sgd_plan"}
 Arrays = dict[str, tuple[tuple[str, ...], Any]]
 
 

@@ -27,7 +27,7 @@ _DEVIATIONS = 4.0
 _LEAST = {"w2": 1e-10, "l1": 1e-10, "loss": 1e-12}
 _TINY_LOSS = 1e-3
 _COMMON = 0.5
-_GAP = re.compile(r"largest duality gap ([0-9.]+(?:e[+-]?\d+)?)")
+_GAP = re.compile(r"(?:largest duality gap|leave open of the energy is) ([0-9.]+(?:e[+-]?\d+)?)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,8 @@ class CrossCheck:
     """R runs at T times in K norms; every table is an array with nan where there is nothing to say.
 
     ``stated`` (K, R, T): each run's own error. ``distance`` (K, R, T): from the reference; ``allowed``: the sum of both errors and of what
-    the distance itself may have cost. ``apart`` and ``near`` (R, R): W₂ of all pairs at the last time, and what it may be.
+    the distance itself may have cost. ``loss`` (R, T): the energy terms that all runs share, which are ``terms`` of the reference; gaps
+    are those of all ``terms`` that a run has in common with it. ``apart`` and ``near`` (R, R): W₂ of all pairs at the last time, and what it may be.
     """
 
     labels: tuple[str, ...]
@@ -97,9 +98,9 @@ def cross_check(
         allowed[:, r] = allowance * (stated[:, r] + stated[:, labels.index(reference)]) + gaps.floors
     apart, near = _all_pairs(members, stated[norms.index("w2")] if "w2" in norms else None, clock, allowance)
     words = tuple(word for member in members for word in _gap_words(member))
-    loss = np.array(
-        [_losses(member.stored, terms.get(label) or _shared(terms), clock) for label, member in zip(labels, members, strict=True)]
-    )
+    terms[reference] = shared = _shared(terms)
+    shown = [shared or terms[label] for label in labels]
+    loss = np.array([_losses(member.stored, names, clock) for names, member in zip(shown, members, strict=True)])
     method = "; ".join(sorted(methods - {""}))
     return CrossCheck(labels, reference, clock, norms, stated, distance, allowed, apart, near, terms, loss, method, words)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mfpde.case import CaseFile, schema
+from mfpde.case.build import check_movements
 from mfpde.case.errors import CaseError, nearest, shown
 from mfpde.problem import Problem
 from mfpde.study.limit_plan import chosen_times
@@ -88,6 +89,10 @@ def _companions(case: CaseFile, number: int, problem: Problem) -> Companions:
         return _replicas(case, number)
     changes, words = _coarser(solver, case)
     coarse = varied(case, number, f"{case.labels[number]}-coarse", changes, (), ("solver", number))
+    try:
+        check_movements(coarse, problem)
+    except CaseError as error:
+        return Companions((), True, 1.0, f"nothing states its error: with {', '.join(words)} it cannot be solved ({error})")
     return Companions((coarse,), True, 1.0, f"its error is 3 times what it differs by from a run with {', '.join(words)}")
 
 

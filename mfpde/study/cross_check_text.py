@@ -14,8 +14,8 @@ _APART = "*"
 def cross_check_text(check: CrossCheck) -> str:
     """One table with a row for each run and time, and that of all pairs at the last time."""
     terms = {label: " + ".join(names) or "no common term" for label, names in check.terms.items()}
-    losses = sorted(set(terms.values()))
-    words = losses[0] if len(losses) == 1 else ", ".join(f"{name} for {label}" for label, name in terms.items())
+    words, own = terms[check.reference], {label: name for label, name in terms.items() if name != terms[check.reference]}
+    words += "".join(f", its gap of {label} with {name}" for label, name in own.items())
     how = f"W2 {check.method}; " if check.method else ""
     loss = f"loss = {words}; " if "loss" in check.norms else ""
     head = f"  all against {check.reference} ({how}{loss}± the sum of the stated errors of both)"

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from mfpde.case import CaseFile, schema
+from mfpde.case.build import check_movements
 from mfpde.case.errors import CaseError, nearest, shown
 from mfpde.problem import Problem
 from mfpde.study.exact import exact_density
@@ -95,12 +96,21 @@ def plan_time_step(case: CaseFile, table: schema.TimeStepTable, problem: Problem
         assert isinstance(solver, schema.MovementSolver)
         for order in table.orders or [solver.order]:
             runs = tuple(_variant(case, table, number, order, step) for step in steps)
+            _check_solvable(runs[0], problem, "orders" if table.orders else "solver")
             families.append(FamilyPlan(case.labels[number], order, runs, norms, against, _expected(table, norms, order)))
     _check_expected(table, families)
     plan = TimeStepPlan(case, tuple(families), exact, other, times, notes)
     if other is not None and plan.labels.count(case.labels[other]) > 1:
         raise CaseError(("solver", other), f'the label "{case.labels[other]}" is that of a run of the study; give this solver another')
     return plan
+
+
+def _check_solvable(variant: Variant, problem: Problem, key: str) -> None:
+    """Raises CaseError where the solver cannot make such steps."""
+    try:
+        check_movements(variant.case, problem)
+    except CaseError as error:
+        raise CaseError(("study", key), f"{variant.label} cannot be solved: {error}") from error
 
 
 def _solvers(case: CaseFile, table: schema.TimeStepTable) -> list[int]:

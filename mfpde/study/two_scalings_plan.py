@@ -117,9 +117,9 @@ def _target_words(table: TwoScalingsTable) -> str:
     if isinstance(target, SingleNeuron):
         return "relu(x_1)"
     if isinstance(target, DrawnNeurons):
-        return f"the mean of {target.count} random neuron{'s' * (target.count > 1)}"
+        return f"the mean of {counted(target.count, 'random neuron')}"
     if isinstance(target, GivenNeurons):
-        return f"{len(target.neurons)} neuron{'s' * (len(target.neurons) > 1)}"
+        return counted(len(target.neurons), "neuron")
     return "∫relu(b·x)π(db), π uniform on the circle"
 
 
@@ -130,15 +130,21 @@ def _training_words(part: Part) -> str:
     else:
         words = "gradient flow" if part.step is None else f"gradient flow in steps of {part.step:g}"
     where = "" if part.dimension is None else f" in R^{part.dimension}"
-    return f"{words}{where} up to t = {part.end:g}, {part.seeds} seed{'s' * (part.seeds > 1)}"
+    return f"{words}{where} up to t = {part.end:g}, {counted(part.seeds, 'seed')}"
 
 
-def _samples_words(samples: int | None) -> str:
-    return "population risk" if samples is None else f"{samples} samples"
+def samples_words(samples: int | None) -> str:
+    """Over what the risk is taken."""
+    return "population risk" if samples is None else counted(samples, "sample")
+
+
+def counted(count: int, word: str) -> str:
+    """1 neuron, 2 neurons."""
+    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def _curves_line(part: CurvesTable | None) -> str:
-    return "" if part is None else f"curves: m = {part.width}, {_samples_words(part.samples)}; {_training_words(part)}"
+    return "" if part is None else f"curves: m = {part.width}, {samples_words(part.samples)}; {_training_words(part)}"
 
 
 def _heat_line(part: HeatMapTable | None) -> str:
@@ -150,4 +156,4 @@ def _heat_line(part: HeatMapTable | None) -> str:
 def _lazy_line(part: LazyTable | None) -> str:
     if part is None:
         return ""
-    return f"lazy: m = {', '.join(map(str, part.widths))}, {_samples_words(part.samples)}; {_training_words(part)}"
+    return f"lazy: m = {', '.join(map(str, part.widths))}, {samples_words(part.samples)}; {_training_words(part)}"

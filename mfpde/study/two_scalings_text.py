@@ -11,7 +11,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.study.orders import fitted_order
 from mfpde.study.text import csv_text, plain_number
-from mfpde.study.two_scalings_plan import MODELS, ScalingsPlan, seeds_of
+from mfpde.study.two_scalings_plan import MODELS, ScalingsPlan, counted, seeds_of
 from mfpde.tables import grid_text, number
 
 NAMES = {"conventional": "conventional", "mean_field": "mean field", "random_features": "random features"}
@@ -106,7 +106,10 @@ def _slope(widths: Sequence[int], values: FloatArray) -> Slope:
 
 
 def _interval(slope: Slope) -> str:
-    return f"{slope.value:.3f} (95 % interval {slope.low:.3f} to {slope.high:.3f})"
+    if not math.isfinite(slope.value):
+        return "unknown (a value is 0)"
+    interval = f"95 % interval {slope.low:.3f} to {slope.high:.3f}" if math.isfinite(slope.low) else "no interval"
+    return f"{slope.value:.3f} ({interval})"
 
 
 # Curves.
@@ -124,7 +127,7 @@ def _curves_text(report: ScalingsReport) -> str:
             cells += ["—" if model == "random_features" else number(ends[5], 3), number(ends[6], 2)]
             rows.append([NAMES[model] if s == 0 else "", str(seed), number(float(report.values["curve_time"][m, s, -1])), *cells])
     head = (
-        f"  {part.width} neurons at the end (risk = ½E(f − f*)²; activated: |a||b| of at least "
+        f"  {counted(part.width, 'neuron')} at the end (risk = ½E(f − f*)²; activated: |a||b| of at least "
         f"{report.plan.table.threshold:g} of the largest; "
         "participation = (Σ|a||b|)²/Σ(|a||b|)²; from RF = (E(f − f_RF)²)^½)"
     )
@@ -166,7 +169,7 @@ def _heat_text(report: ScalingsReport) -> str:
     part = report.plan.table.heat_map
     assert part is not None
     risks = median_risk(report)
-    lines = [f"  risk ½E(f − f*)² at t = {part.end:g}, median of {part.seeds} seed{'s' * (part.seeds > 1)}, by neurons m and samples n"]
+    lines = [f"  risk ½E(f − f*)² at t = {part.end:g}, median of {counted(part.seeds, 'seed')}, by neurons m and samples n"]
     for m, model in enumerate(MODELS):
         rows = [[f"m = {width}", *(number(float(x), 3) for x in risks[m, k])] for k, width in enumerate(part.widths)]
         lines.append(grid_text([NAMES[model], *(f"n = {n}" for n in part.samples)], rows, "    "))

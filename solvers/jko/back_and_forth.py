@@ -42,7 +42,8 @@ Internal = Entropy | Power | Incompressible
 class BackAndForthStep:
     """One minimising movement: the density and the potentials in the grid's shape, and its certificate.
 
-    ``energy`` is E(ρ); ``square_distance`` W₂²(ρ, μ) as ∫|τ∇φ|² dρ; ``residual`` the stopping measure, the larger of those of φ and
+    ``energy`` is E(ρ); ``square_distance`` W₂²(ρ, μ) as ∫|τ∇φ|² dρ, or without an internal energy, where mass may collapse
+    onto kinks of φ, as ∫|τ∇ψ|² dμ; ``residual`` the stopping measure, the larger of those of φ and
     of ψ, and ``least_residual`` the smaller; ``gap`` E + W₂²/(2τ) less the dual value ∫φ dρ + ∫ψ dμ + E, of the order of the grid.
     ``converged``: the least residual is within the tolerance. Each of the two says by itself that the potentials are optimal; that of
     the map which spreads mass out most is limited by the cells that it spreads.
@@ -145,6 +146,22 @@ class BackAndForth:
             return 0.0
         with _threads(self.grid.size):
             return min(self._promise(self._phi, 0), self._promise(self._psi, 1)) * self._unit
+
+    def pulled_back(self) -> FloatArray:
+        """The density (x − τ∇φ)^*μ of the last step's φ, in the grid's shape: what ρ is where the residual is 0. It has the mass of μ and
+        depends smoothly on φ where (u*)' does not, as in tails and vacuum."""
+        if self.internal is None:
+            return self._rho.reshape(self.grid.cells) * self._unit
+        with _threads(self.grid.size):
+            self._fill_difference(self._phi, 0)
+        found = np.maximum(self._rho - self._difference, 0.0)
+        found[~np.isfinite(self._potential)] = 0.0
+        found *= self._mass / max(float(np.sum(found)), 1e-300)
+        return found.reshape(self.grid.cells) * self._unit
+
+    def square_distance(self, rho: FloatArray) -> float:
+        """W₂²(ρ, μ) as ∫|τ∇φ|² dρ by the last step's φ, where ρ is about the pullback of μ."""
+        return self._square_distance(self._phi, np.reshape(rho, self.shape) / self._unit) * self._unit
 
     def _promise(self, potential: FloatArray, side: int) -> float:
         self._fill_difference(potential, side)
@@ -314,7 +331,7 @@ class BackAndForth:
         tapered = self._kind == ENTROPY or (self._kind == POWER and self._exponent < 1.0)
         best = self._evaluate()
         for iteration in range(_POLISHING):
-            if best <= self.tolerance:
+            if best <= self.tolerance or math.isinf(best):
                 return iteration
             direction = self._finder.newton(self._phi, self._difference, self._rho, self._slope, tapered)
             self._before[:] = self._phi
@@ -381,7 +398,7 @@ class BackAndForth:
     def _next_shift(self, mass: float, slope: float, low: float, high: float, unit: float) -> float:
         """Newton's step for a power of the mass in which it is nearly linear, kept between ``low`` and ``high``."""
         if 0.0 < mass < math.inf and self._kind == ENTROPY:
-            return self._shift + self._coefficient * math.log(self._mass / mass)
+            return self._shift + self._coefficient * (math.log(self._mass) - math.log(mass))
         power = min(self._exponent - 1.0, 1.0) if self._kind == POWER else 1.0
         if _NEGLIGIBLE * self._mass < mass < self._mass / _NEGLIGIBLE and slope > 0.0:
             trial = float(self._shift + ((self._mass / mass) ** power - 1.0) * mass / (power * slope))
@@ -395,7 +412,12 @@ class BackAndForth:
 
     def _finish(self, iterations: int) -> BackAndForthStep:
         self._fill(_LAST_MASS_TOLERANCE)
-        self._rho *= self._mass / float(np.sum(self._rho))
+        mass = float(np.sum(self._rho))
+        if 0.0 < mass < math.inf:
+            self._rho *= self._mass / mass
+        else:
+            self._rho[:] = self._mu
+            self._residual = self._least_residual = math.inf
         self._transform(self._phi, self._psi)
         return self._result(iterations)
 
@@ -414,7 +436,7 @@ class BackAndForth:
 
     def _result(self, iterations: int) -> BackAndForthStep:
         dual = inner(self._phi, self._rho, self._products) + inner(self._psi, self._mu, self._products)
-        square = self._square_distance()
+        square = self._square_distance(self._psi, self._mu) if self.internal is None else self._square_distance(self._phi, self._rho)
         cells = self.grid.cells
         return BackAndForthStep(
             rho=self._rho.reshape(cells) * self._unit,
@@ -429,15 +451,15 @@ class BackAndForth:
             converged=self._least_residual <= self.tolerance,
         )
 
-    def _square_distance(self) -> float:
-        """∫|x − S|² dρ with centred slopes."""
+    def _square_distance(self, potential: FloatArray, rho: FloatArray) -> float:
+        """∫|τ∇φ|² dρ with centred slopes."""
         total = 0.0
         for axis, (count, time) in enumerate(zip(self.shape, self._times, strict=True)):
             if count > 1:
                 ends = [(1, 1) if k == axis else (0, 0) for k in range(2)]
-                padded = np.moveaxis(np.pad(self._phi, ends, mode="edge"), axis, 0)
+                padded = np.moveaxis(np.pad(potential, ends, mode="edge"), axis, 0)
                 slopes = 0.5 * (padded[2:] - padded[:-2])
-                total += time * self.tau * float(np.sum(slopes * slopes * np.moveaxis(self._rho, axis, 0)))
+                total += time * self.tau * float(np.sum(slopes * slopes * np.moveaxis(rho, axis, 0)))
         return total * self._volume
 
 

@@ -3,8 +3,9 @@
 Networks and interactions ½⟨ρ, Kρ⟩ are linearised: V + Kρ_j stands for them until ρ_{j+1} = ρ_j, a fixed point that is reached at the rate
 τ‖∇∇K‖ and is accelerated by secants.
 
-A step minimises up to what it says: E(ρ) + D ≤ E(μ) holds for every potential φ, D = ∫φ dρ + ∫φᶜ dμ being at most W₂²(ρ, μ)/(2τ), so that
-the energy falls whatever the accuracy. How far the dual value E(ρ) + D is from its maximum is judged by its gradient.
+E(ρ) + D ≤ E(μ) for every potential φ, D = ∫φ dρ + ∫φᶜ dμ being at most W₂²(ρ, μ)/(2τ): the dual value E(ρ) + D is a lower bound of the
+minimum, and how far it is from its maximum is judged by its gradient. But it says nothing of a ρ for which D is not W₂²/(2τ), as where
+(u*)' magnifies small errors of φ: so a step is as good as its own E + W₂²/(2τ) is near to the dual value. That W₂ is exact along one axis.
 """
 
 import math
@@ -14,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray
-from mfpde.energy import Incompressible
+from mfpde.energy import Incompressible, Power
 from mfpde.energy.incompressible import OVERSHOOT, no_room
 from mfpde.energy.potential import GridPotential
 from mfpde.problem import Problem
-from mfpde.run import Status, StepFailed
+from mfpde.run import WARNING, Status, StepFailed
 from mfpde.solvers.jko.back_and_forth import BackAndForth, BackAndForthStep
 from mfpde.solvers.jko.densities import Densities
 from mfpde.solvers.jko.flow import Minimiser
@@ -26,13 +27,16 @@ from mfpde.solvers.jko.rules import check_back_and_forth, one_internal
 
 ACCURACY = 2e-4
 _RELATIVE, _FINEST, _FIRST = 1e-3, 1e-9, 0.1
-_LOST_SHARE = 0.05
-"""The largest gain of the dual value that a step may leave, as a share of the energy that it loses."""
-_STILL, _NOISE = 1e-4, 3.0
+_EXACT_SHARE, _ESTIMATED_SHARE, _LOST_SHARE = 1e-3, 0.01, 0.05
+"""Of what E + W₂²/(2τ) can fall by at the most, how far from it a step may be so that nothing else is tried: no other density, where W₂ is
+exact and where it is an estimate, nor another potential to begin with."""
+_MOST_SHARE, _MOST_ESTIMATED_SHARE = 0.3, 0.9
+"""Of the same, what a step may miss at all, where W₂ is exact and where it is an estimate."""
+_STILL, _LEAST_SCALE, _NO_SPEED = 1e-2, 1e-3, 1e-300
 _SPILLED = 1e-6
 _MOST_METHODS = 4
 _PASSES, _FLOOR = 4, 1e-2
-_SOFTER = (16.0, 4.0)
+_SOFTER, _FLOORS = (16.0, 4.0), (0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _MOST_ROUNDS, _ROUND_SHARE = 40, 1e-3
 _RESIDUAL, _SHARE, _TRIES, _ROUNDS, _RESTS, _KINDS = range(6)
 _ROUND_OFF = 1e-12
@@ -41,20 +45,36 @@ _LEAST_SECANT, _MOST_SECANT = 0.1, 3.0
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A step for fixed potentials, the energy that it loses, what the dual value could still gain at the most, and its share."""
+    """A step for fixed potentials: its density (size,) with E and W₂²; by how much E + W₂²/(2τ) has ``fallen``, to the dual value it would
+    be by ``lost``; by how much that could still rise at the most, ``left``."""
 
     step: BackAndForthStep
+    rho: FloatArray
+    energy: float
+    moved: float
+    fallen: float
     lost: float
-    share: float
-    left: float = 0.0
+    left: float
+
+    @property
+    def gap(self) -> float:
+        """How far E + W₂²/(2τ) is from its minimum: from the dual value, or what that could still gain."""
+        return max(abs(self.lost - self.fallen), self.left)
+
+    @property
+    def share(self) -> float:
+        """The gap as a share of what could be lost, infinite where the energy has risen or nothing says so."""
+        return self.gap / self.lost if math.isfinite(self.fallen) and 0.0 < self.lost < math.inf else math.inf
 
 
 class BackAndForthScheme(Densities):
     """Steps by ``BackAndForth`` until its residual is ``accuracy`` of the mass (default 2e-4) and a thousandth of what the last step moved,
     or stops falling.
 
-    Where it stops earlier, as fronts that are sharp on the grid make it, a step is kept if the energy falls and the dual value could gain
-    at most 5 % of what the energy and W₂² have changed by; else the ascent is tried from other potentials.
+    Each step is held against the dual value, from which E + W₂²/(2τ) of a good one differs by next to nothing. Where (u*)' is
+    ill-conditioned, as in tails, vacuum and steps much shorter than a cell, ρ is the pullback of μ by the map instead, if that is nearer to
+    the minimum. Where more than 5 % of what can be lost is uncertain, the ascent is tried from other potentials; what remains of it is
+    noted, and steps that miss too much fail. Speeds do not count that are 1 % of what the energy could make.
     Raises ValueError as ``check`` does, and for initial densities in obstacles or above the bound.
     """
 
@@ -66,6 +86,7 @@ class BackAndForthScheme(Densities):
         self._law = one_internal(problem)
         self._methods: dict[float, BackAndForth] = {}
         self._prepare_initial()
+        self._slow = self._slow_speed()
 
     def notes_of(self, remarks: FloatArray) -> tuple[str, ...]:
         """The accuracy that was aimed at, and what was met."""
@@ -75,16 +96,24 @@ class BackAndForthScheme(Densities):
         if remarks.size == 0:
             return tuple(notes)
         if remarks[_RESIDUAL] > self.accuracy:
+            notes.append(f"fronts kept the residual at up to {remarks[_RESIDUAL]:.1e} of the mass")
+        if remarks[_SHARE] > _LOST_SHARE:
             notes.append(
-                f"fronts kept the residual at up to {remarks[_RESIDUAL]:.1e} of the mass, where the dual value could still gain "
-                f"{remarks[_SHARE]:.1e} of what a step loses"
+                f"{WARNING}E + W2^2/(2 tau) of a step is only known up to {remarks[_SHARE]:.0%} of what it falls by: where mass moves by "
+                'less than a cell in a step use a longer tau or more cells, else a smaller tau, or method = "entropic"'
+                + (' or "quantile"' if len(self.grid.cells) == 1 else "")
             )
+        elif remarks[_SHARE] > 0.0:
+            notes.append(f"steps fall short of the minimum of E + W2^2/(2 tau) by at most {remarks[_SHARE]:.1e} of what that falls by")
         if remarks[_TRIES] > 1.0:
             notes.append(f"some steps were tried from up to {remarks[_TRIES]:.0f} potentials")
         if self.parts.quadratics:
             notes.append(f"networks and interactions were linearised up to {remarks[_ROUNDS]:.0f} times a step")
         if remarks[_RESTS] > 0.0:
-            notes.append("the last steps were at rest: nothing lowers the energy on these cells")
+            notes.append(
+                f"some steps were left out, as none was found that lowers the energy on these cells: mass would have moved at "
+                f"{remarks[_RESTS]:.1e} at the most (root mean square)"
+            )
         return tuple(notes)
 
     def dissipation(self, points: FloatArray) -> float:
@@ -102,6 +131,7 @@ class BackAndForthScheme(Densities):
         method.tolerance = self._tolerance(mu, guess)
         if self.parts.quadratics:
             return self._linearised(method, mu, dual)
+        method.replace_potential(self.parts.fixed - self._held(method, mu))
         found, remarks = self._search(method, mu, dual)
         return self._minimiser(method, mu, found, remarks, 0.0)
 
@@ -120,9 +150,9 @@ class BackAndForthScheme(Densities):
         field = self._field(mu)
         worst, share, last = np.zeros(_KINDS), 1.0, np.zeros(0)
         for rounds in range(1, _MOST_ROUNDS + 1):
-            method.replace_potential(self.parts.fixed + field)
+            method.replace_potential(self.parts.fixed + field - self._held(method, mu))
             found, remarks = self._search(method, mu, dual)
-            rho, dual = np.ravel(found.step.rho), np.ravel(found.step.phi)
+            rho, dual = found.rho, np.ravel(found.step.phi)
             change = self._field(rho) - field
             missed = float(np.dot(change, rho - mu)) * self.volume
             worst = np.maximum(worst, remarks)
@@ -136,6 +166,11 @@ class BackAndForthScheme(Densities):
             f"networks or interactions were linearised {_MOST_ROUNDS} times in a step of {method.tau:.3g} without an end: use a smaller "
             'tau, or method = "entropic"',
         )
+
+    def _held(self, method: BackAndForth, mu: FloatArray) -> "FloatArray | float":
+        """What turns the softness ε∫ρ²/(2 bound) of an incompressible term into ε∫(ρ − μ)²/(2 bound), which does not spread what is below
+        the bound, and lowers E + W₂²/(2τ) itself."""
+        return method.softness / self._law.bound * mu if isinstance(self._law, Incompressible) else 0.0
 
     def _tolerance(self, mu: FloatArray, guess: FloatArray) -> float:
         """The accuracy, or less where the last step, of which ``guess`` is the continuation, moved little mass: errors of small steps
@@ -152,34 +187,50 @@ class BackAndForthScheme(Densities):
     def _search(self, method: BackAndForth, mu: FloatArray, dual: FloatArray) -> tuple[_Found, FloatArray]:
         """A step that is good enough, from the potential of the last one or others. Raises StepFailed where there is none."""
         best: _Found | None = None
-        still = False
-        for tries, start in enumerate(self._starts(method, mu, dual), 1):
-            found = self._try(method, mu, start)
-            if best is None or found.share < best.share:
-                best = found
-            if best.share <= _LOST_SHARE:
-                return best, np.array([best.step.least_residual, best.share, tries, 0.0, 0.0])
-            moved = 0.5 * found.step.square_distance / method.tau
-            still = still or (found.lost <= _STILL * self._scale(mu) and moved > _NOISE * found.lost)
+        tries = 0
+        slow = 0.5 * method.tau * self._slow**2
+        for start in self._starts(method, mu, dual):
+            best, tries = _better(best, self._try(method, mu, start)), tries + 1
+            if best.share <= _LOST_SHARE or best.gap <= slow:
+                break
         assert best is not None
-        if still:
-            return self._at_rest(mu, best), np.array([0.0, 0.0, tries, 0.0, 1.0])
+        if best.lost <= slow and not best.fallen > 0.0:
+            speed = math.sqrt(2.0 * max(best.lost, 0.0) / method.tau)
+            return self._at_rest(method, mu, best), np.array([0.0, 0.0, tries, 0.0, max(speed, _NO_SPEED)])
+        most = _MOST_SHARE if len(self.grid.cells) == 1 else _MOST_ESTIMATED_SHARE
+        if best.gap <= slow or best.fallen >= (1.0 - most) * best.lost > 0.0:
+            return best, np.array([best.step.least_residual, 0.0 if best.gap <= slow else best.share, tries, 0.0, 0.0])
         raise StepFailed(Status.NOT_CONVERGED, _advice(method.tau, best))
 
     def _try(self, method: BackAndForth, mu: FloatArray, start: FloatArray | None) -> _Found:
-        """The step from one potential; its share is infinite where the energy would rise."""
+        """The step from one potential: its density, or the pullback of μ where that is nearer to the minimum."""
         step = method.step(mu, start)
-        before = method.energy(mu)
-        lost = before - step.energy - (0.5 * step.square_distance / method.tau - step.gap)
-        if not (math.isfinite(lost) and step.energy <= before + _ROUND_OFF * abs(before)):
-            return _Found(step, math.inf if math.isnan(lost) else lost, math.inf)
-        if method.internal is None:
-            return _Found(step, lost, 0.0)
         left = method.unexploited()
-        return _Found(step, lost, left / lost if lost > 0.0 else math.inf, left)
+        found = self._judged(method, mu, step, np.ravel(step.rho), left)
+        enough = _EXACT_SHARE if len(self.grid.cells) == 1 else _ESTIMATED_SHARE
+        if method.internal is None or found.share <= enough:
+            return found
+        other = self._judged(method, mu, step, np.ravel(method.pulled_back()), left)
+        return other if other.share < found.share - enough or math.isinf(found.share) else found
+
+    def _judged(self, method: BackAndForth, mu: FloatArray, step: BackAndForthStep, rho: FloatArray, left: float) -> _Found:
+        """A density as the step."""
+        before, energy = method.energy(mu), method.energy(rho)
+        least = step.energy + 0.5 * step.square_distance / method.tau - step.gap
+        moved = self._moved(method, mu, step, rho)
+        lowered = energy <= before + _ROUND_OFF * abs(before)
+        fallen = before - energy - 0.5 * moved / method.tau if lowered else -math.inf
+        lost = before - least
+        return _Found(step, rho, energy, moved, fallen, lost if math.isfinite(lost) else math.inf, left)
+
+    def _moved(self, method: BackAndForth, mu: FloatArray, step: BackAndForthStep, rho: FloatArray) -> float:
+        """W₂²: exact along one axis, else by the potential."""
+        if len(self.grid.cells) == 1:
+            return self.square_distance(rho[:, None], mu[:, None])
+        return step.square_distance if method.internal is None else method.square_distance(rho)
 
     def _starts(self, method: BackAndForth, mu: FloatArray, dual: FloatArray) -> Iterator[FloatArray | None]:
-        """Potentials to begin with: the last one, that of μ, of μ smoothed, of a step half as long twice, of softer bounds."""
+        """Potentials to begin with: the last one, that of μ, of μ smoothed, half as long steps, softer bounds, fuller tails."""
         if dual.size == mu.size:
             yield dual
         yield None
@@ -195,6 +246,8 @@ class BackAndForthScheme(Densities):
         half.replace_potential(method.potential)
         first = half.step(mu, method.first_potential(smooth))
         yield half.step(first.rho, first.phi).phi
+        if isinstance(self._law, Power) and self._law.exponent < 1.0:
+            yield self._from_fuller(method, mu)
 
     def _from_softer(self, method: BackAndForth, mu: FloatArray) -> FloatArray:
         """The potential of the same step with softer bounds, one after the other."""
@@ -204,6 +257,15 @@ class BackAndForthScheme(Densities):
             softer = Incompressible(law.bound, factor * method.softness)
             easier = BackAndForth(self.grid, softer, method.potential, method.tau, self.accuracy, self.obstacles)
             phi = easier.step(mu, phi).phi
+        assert phi is not None
+        return phi
+
+    def _from_fuller(self, method: BackAndForth, mu: FloatArray) -> FloatArray:
+        """The potential of the same step from densities with less and less in the tails, where −u'(μ) is steep."""
+        phi = None
+        for floor in _FLOORS:
+            fuller = np.maximum(mu, floor * float(np.max(mu)))
+            phi = method.step(fuller * (float(np.sum(mu)) / float(np.sum(fuller))), phi).phi
         assert phi is not None
         return phi
 
@@ -224,20 +286,24 @@ class BackAndForthScheme(Densities):
                 values = values + change
         return np.ravel(values)
 
-    def _at_rest(self, mu: FloatArray, found: _Found) -> _Found:
-        """No step at all, where the dual value says that nothing is to be gained."""
-        step = replace(found.step, rho=mu.reshape(self.grid.cells).copy(), square_distance=0.0, gap=0.0)
-        return _Found(step, 0.0, 0.0)
+    def _at_rest(self, method: BackAndForth, mu: FloatArray, found: _Found) -> _Found:
+        """No step at all, where the dual value says that next to nothing is to be gained."""
+        return replace(found, rho=mu.copy(), energy=method.energy(mu), moved=0.0, fallen=0.0)
 
-    def _scale(self, mu: FloatArray) -> float:
-        """The size of the energy's terms."""
-        return max(sum(abs(value) for value in self.values(mu[:, None]).values()), 1e-3)
+    def _slow_speed(self) -> float:
+        """A speed that does not count: a share of that which the forces of the energy would give to mass, were they as large all over the
+        box as the first variation varies where mass is at the start."""
+        rho = self._initial
+        there = rho > 0.0
+        parts = [self.drift(rho)[there]] + ([] if isinstance(self._law, Incompressible) else [self.internal.slopes(rho)[there]])
+        share = rho[there] / float(np.sum(rho))
+        scale = sum(float(np.dot(share, np.abs(part - np.dot(share, part)))) for part in parts)
+        return _STILL * max(scale, _LEAST_SCALE) / float(np.max(self.domain.upper - self.domain.lower))
 
     def _minimiser(self, method: BackAndForth, mu: FloatArray, found: _Found, remarks: FloatArray, more: float) -> Minimiser:
-        """The step as the flow wants it; E + W₂²/(2τ) can rise by what W₂² is above D, by the softness, and by ``more``."""
-        step = found.step
-        points = np.ravel(step.rho)[:, None]
-        slack = max(step.gap, 0.0) + more
+        """The step as the flow wants it; E + W₂²/(2τ) can rise by a share of what a step loses, by the softness, and by ``more``."""
+        step, points = found.step, found.rho[:, None]
+        slack = _LOST_SHARE * max(found.lost, 0.0) + more
         if isinstance(self._law, Incompressible):
             relief = np.sum(mu**2) - np.sum(points**2)
             slack += 0.5 * method.softness * max(float(relief), 0.0) / self._law.bound * self.volume
@@ -245,10 +311,10 @@ class BackAndForthScheme(Densities):
             points=points,
             dual=np.ravel(step.phi),
             energy=self.value(points),
-            residual=step.least_residual,
-            gap=found.left,
+            residual=math.sqrt(2.0 * found.gap / method.tau),
+            gap=found.gap,
             iterations=step.iterations,
-            moved=step.square_distance,
+            moved=found.moved,
             slack=slack,
             remarks=remarks,
         )
@@ -294,6 +360,15 @@ class BackAndForthScheme(Densities):
             )
 
 
+def _better(one: _Found | None, two: _Found) -> _Found:
+    """The one nearer to the minimum, which is above both dual values."""
+    if one is None:
+        return two
+    lost, left = min((one.lost, one.left), (two.lost, two.left))
+    one, two = replace(one, lost=lost, left=left), replace(two, lost=lost, left=left)
+    return one if one.share <= two.share else two
+
+
 def _secant(share: float, last: FloatArray, change: FloatArray) -> float:
     """Aitken's factor for a fixed point iteration from two changes."""
     if last.size == 0:
@@ -312,5 +387,8 @@ def _sides(values: FloatArray, axis: int) -> tuple[FloatArray, FloatArray]:
 def _advice(sigma: float, best: _Found) -> str:
     reason = f"a step of {sigma:.3g} does not converge: the dual residual stays at {best.step.least_residual:.1e} of the mass"
     if math.isfinite(best.share):
-        reason += f", and the dual value could gain {best.share:.1e} of what the step loses"
-    return f"{reason}. Where mass moves by less than a cell in a step, use a longer tau or more cells; else a smaller tau or smoother start"
+        reason += f", and E + W2^2/(2 tau) is off its minimum by {best.share:.1e} of what it can fall by"
+    return (
+        f"{reason}. Where mass moves by less than a cell in a step, use a longer tau or more cells; else a smaller tau or smoother "
+        'start, or method = "quantile" or "entropic"'
+    )

@@ -26,7 +26,8 @@ class MinimizingMovement:
     """ρ_{k+1} = argmin E(ρ) + W₂²(ρ, ρ_k)/(2τ) [Jordan–Kinderlehrer–Otto 1998], or of second order in τ by the variational BDF2 method.
 
     Steps have equal lengths of at most ``tau`` up to each saved time. ``order``: 1 or 2 (quantile and residual). ``tolerance``: instead,
-    steps are doubled and halved so that W₂ between two halves of a step and the whole one is at most this; ``tau`` is the longest.
+    steps are doubled and halved so that W₂ between two halves of a step and the whole one is at most this; ``tau`` is the longest
+    (not with transport, where short steps move nothing).
 
     ``method``: "quantile", densities on an interval or circle, for internal energies, potentials, interactions and networks: Newton's
     method for the quantile function on ``count`` cells of fixed masses (default: four for each of the ``cells`` on which densities are
@@ -85,11 +86,11 @@ class MinimizingMovement:
         if self.cells is None:
             raise ValueError(f'the key `cells` is missing: method = "{method}" needs a grid of densities, e.g. cells = [256]')
         if method == "quantile":
-            rules.check_quantile(problem)
+            rules.check_quantile(problem, self._mass_cells())
         elif method == "transport":
             rules.check_transport(problem, self.cells)
         elif method == "entropic":
-            rules.check_entropic(problem, self.cells)
+            rules.check_entropic(problem, self.cells, self.epsilon)
         else:
             rules.check_back_and_forth(problem, self.cells)
 
@@ -137,6 +138,11 @@ class MinimizingMovement:
         for name, methods in known.items():
             if getattr(self, name) is not None and method not in methods:
                 raise ValueError(f"{name} is for method = {' or '.join(methods)}, and the method is {method}; leave it out")
+        if self.tolerance is not None and method == "transport":
+            raise ValueError(
+                "tolerance halves steps, but method = transport moves mass by whole cells, so that short steps all move none; "
+                "leave it out and choose tau, or use another method"
+            )
         if self.order == 2 and method not in _SECOND:
             raise ValueError(f"order = 2 is for method = {' or '.join(_SECOND)}, and the method is {method}")
 
@@ -147,7 +153,9 @@ class MinimizingMovement:
             return ResidualScheme(problem, self.count)
         assert self.cells is not None  # by check
         if method == "quantile":
-            return self._quantile(problem, self.cells)
+            from mfpde.solvers.jko.quantile import QuantileScheme
+
+            return QuantileScheme(problem, self.cells, self._mass_cells())
         if method == "transport":
             from mfpde.solvers.jko.transport import TransportScheme
 
@@ -160,12 +168,12 @@ class MinimizingMovement:
 
         return BackAndForthScheme(problem, self.cells, self.accuracy)
 
-    def _quantile(self, problem: Problem, cells: tuple[int, ...]) -> Scheme:
-        from mfpde.solvers.jko.quantile import QuantileScheme
-
-        if len(cells) != 1:
-            raise ValueError(f'method = "quantile" is for one axis, got {len(cells)} numbers of cells')
-        count = self.count or max(_MASS_CELLS * cells[0], _FEWEST)
+    def _mass_cells(self) -> int:
+        """How many cells of fixed masses the quantile function has. Raises ValueError for too few, and for grids of several axes."""
+        assert self.cells is not None
+        if len(self.cells) != 1:
+            raise ValueError(f'method = "quantile" is for one axis, got {len(self.cells)} numbers of cells')
+        count = self.count or max(_MASS_CELLS * self.cells[0], _FEWEST)
         if count < _FEWEST:
             raise ValueError(f'method = "quantile" needs at least {_FEWEST} mass cells, got count = {count}')
-        return QuantileScheme(problem, cells, count)
+        return count

@@ -39,6 +39,7 @@ _SEED, _VACUUM = -36.0, (-18.0, -5.0)
 _TRIES, _LOOSE = 2, 100.0
 _WORSE = 1e3
 _TANGENT = 1e-2
+_LARGE_SHARE, _SATURATED, _LEAST_REST = 0.1, 6.0, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class EntropicScheme(Densities):
         epsilon: float | None = None,
         debiased: bool | None = None,
     ) -> None:
-        check_entropic(problem, cells)
+        check_entropic(problem, cells, epsilon)
         super().__init__(problem, cells)
         widest = max(float(self.grid.spacing[axis]) for axis in self.grid.moving)
         self.tau, self.accuracy, self.widest = tau, accuracy or ACCURACY, widest
@@ -96,8 +97,10 @@ class EntropicScheme(Densities):
         found = [words]
         if remarks.size:
             share, speed, diffusion = (float(x) for x in remarks)
-            left = f"bias left in a step: at most about {speed:.1e} of W2 a unit time, what the diffusion {diffusion:.1e} would make"
-            found.append(left + (f" (the speed is too high by the share {share:.1e})" if self.debiased else ""))
+            more = " or more" if share > _SATURATED else ""
+            left = f"bias left in a step: about {speed:.1e} of W2 a unit time, what the diffusion {diffusion:.1e} would make"
+            left += f" (the speed is too high by the share {share:.1e}{more})" if self.debiased else ""
+            found.append(f"{WARNING}{left}; use a smaller epsilon and more cells" if share > _LARGE_SHARE else left)
         if self.debiased and self.internal.empty:
             found.append("without internal energy a debiased step is hardly smoothed: jumps may ring on the scale of epsilon's root")
         if self.epsilon < _COARSE * self.widest**2:
@@ -363,7 +366,8 @@ class _Step:
     def remarks(self, plan: _Plan, moved: float) -> FloatArray:
         """The share by which speeds are too high, the bias in W₂ a unit time, and the diffusion that would make as much.
 
-        S_ε ≈ W₂² (1 − c ε²), and dOT_ε/dε is the plan's divergence from the product, so that dS_ε/dε = −2 c ε W₂² costs no other solve.
+        For Gaussians W₂² = S_ε √(1 + x), x = (e/a)², so that −ε dS_ε/dε = S_ε x/(1 + x), and speeds are too high by √(1 + x) − 1.
+        dOT_ε/dε is the plan's divergence from the product and costs no other solve.
         """
         roughness = self.scheme.roughness(plan.rho)
         if not self.scheme.debiased:
@@ -375,8 +379,9 @@ class _Step:
             self._information(self.log_start, self.own, self.log_start, self.own),
         )
         slope = both - 0.5 * (alone[0] + alone[1])
-        share = 0.5 * self.scheme.epsilon * abs(slope) / moved if moved > 0.0 else 0.0
-        speed = share * math.sqrt(moved / self.mass) / self.sigma
+        fall = self.scheme.epsilon * abs(slope) / moved if moved > 0.0 else 0.0
+        share = 1.0 / math.sqrt(max(1.0 - fall, _LEAST_REST)) - 1.0
+        speed = share / math.sqrt(1.0 + share) * math.sqrt(moved / self.mass) / self.sigma
         return np.array([share, speed, speed * math.sqrt(self.mass) / roughness if roughness > 0.0 else 0.0])
 
     def _information(self, log_rho: FloatArray, f: FloatArray, log_mu: FloatArray, g: FloatArray) -> float:

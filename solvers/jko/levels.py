@@ -22,12 +22,13 @@ class Levels:
 
     start: FloatArray
     masses: FloatArray
+    note: str
 
     @staticmethod
-    def of(initial: DensityFunction, count: int, equal: bool = False) -> "Levels":
+    def of(initial: DensityFunction, count: int, least: float = 0.0) -> "Levels":
         """``count`` cells from the support's one end to the other; one half of them with equal masses, the other of equal lengths where
         the mass is, without tails of 1e-13. Masses by 8 Gauss–Legendre nodes a cell. On a circle they go round it.
-        ``equal``: all with about equal masses."""
+        ``least``: the least mass of a cell as a share of the mean, which moves this little mass into tails and gaps."""
         domain = initial.domain
         fine = max(_FINE * count, _LEAST_FINE)
         edges = domain.even_grid(fine).edges(0)
@@ -37,7 +38,7 @@ class Levels:
         high = _end(initial, edges, int(held[-1]), 1)
         cumulative = np.concatenate([[0.0], np.cumsum(shares)])
         core = (cumulative[1:] > _TAIL) & (cumulative[:-1] < cumulative[-1] - _TAIL)
-        density = shares if equal else 0.5 * shares + 0.5 * core / np.sum(core)
+        density = 0.5 * shares + 0.5 * core / np.sum(core)
         edges = np.clip(edges, low, high)
         monitor = np.concatenate([[0.0], np.cumsum(density)])
         grows = np.concatenate([[True], np.diff(monitor) > 0.0])
@@ -46,8 +47,12 @@ class Levels:
         if domain.periodic[0] and high - low < domain.axes[0].length:
             places = np.append(places, low + domain.axes[0].length)  # a gap, which is a cell with the least mass
         masses = _masses(initial, places)
-        masses = np.maximum(masses, _FLOOR * np.sum(masses))
-        return Levels(places, masses / np.sum(masses))
+        raised = np.maximum(masses, max(_FLOOR, least / len(masses)) * np.sum(masses))
+        note = "half of them as fine in the tails as where the mass is"
+        if least > 0.0:
+            moved = float(np.sum(raised - masses) / np.sum(masses))
+            note = f"{note}; cells hold at least {least:.0e} of the mean, which adds {moved:.1e} of the mass in tails and gaps"
+        return Levels(places, raised / np.sum(raised), note)
 
 
 def _end(initial: DensityFunction, edges: FloatArray, cell: int, side: int) -> float:

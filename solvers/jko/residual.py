@@ -3,14 +3,13 @@
 min_ρ E(ρ) + W₂²(ρ, ρ_k)/(2τ) = max_λ ∫M_τ[Φ·λ + V] dρ_k − ⟨λ, b⟩ − ½|λ|² + constant, with the Moreau envelope
 M_τ[ξ](z) = min_y ξ(y) + |y − z|²/(2τ). The dual's gradient is F(λ) = ∫Φ(y_λ) dρ_k − b − λ, y_λ being the proximal points, which become the
 atoms; the duality gap is ½|F|². Newton's matrix is −1 − τ∫∇Φ (1 + τ∇²ξ)⁻¹ ∇Φᵀ. Where τ∇²ξ < −1 the proximal points are not the only
-ones: several starts, and the gap is what a global search of them leaves.
+ones: ``search`` tries several starts, and there is no duality gap.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from mfpde.solvers.jko.flow import Minimiser, root_mean
 from mfpde.solvers.jko.nodes import Nodes, Reduced, pays
 from mfpde.solvers.jko.proximal import Field
 from mfpde.solvers.jko.rules import check_residual
+from mfpde.solvers.jko.search import Search
 from mfpde.solvers.jko.start import gauss_nodes
 from mfpde.solvers.kernels.jko_residual import group
 
@@ -37,11 +37,8 @@ _CLOSE, _LOOSE = 1e-12, 1e-9
 _CLOSE_OF_MANY = 1e-10
 _MOST, _MOST_SHRINKS = 60, 12
 _SLOW = 0.05
-_PROBES = {1: 513, 2: 33}
 _MOST_PROBES = 2000
-_PAIRS = 1 << 20
 _BEND = 0.02
-_STARTS = {1: 9, 2: 5}
 _ROUNDS = 3
 
 
@@ -70,6 +67,7 @@ class ResidualScheme:
         terms = self.energy.terms.values()
         networks = tuple(t for t in terms if isinstance(t, TwoLayer))
         self.field = Field(self.domain, networks, tuple(t for t in terms if isinstance(t, Potential)))
+        self.search = Search(self.field)
         self._target = self.field.target
         self._scale = max(float(np.linalg.norm(self._target)), 1e-3)
         exact = tuple(t for t in problem.energy.terms.values() if isinstance(t, TwoLayer))
@@ -85,15 +83,20 @@ class ResidualScheme:
             note = getattr(getattr(term, "features", None), "note", None)
             if note:
                 found.append(f"{name} through {note}")
-        lost, left_open = remarks if remarks.size else (0.0, 0.0)
-        if lost:
-            word = "tau times the Hessian of the first variation was below -1, where proximal points are not unique"
-            left = "several starts were tried, and no better ones were found"
-            if left_open > _LOOSE:
-                left = f"the steps are stationary, but what several starts leave open of the energy is {left_open:.1e}; use a smaller tau"
-                word = f"{WARNING}{word}"
-            found.append(f"{word}: {left}")
+        if remarks.size:
+            found.append(self._uniqueness(*(float(x) for x in remarks)))
         return tuple(found)
+
+    def _uniqueness(self, lost: float, left_open: float) -> str:
+        """Whether proximal points were the only ones as far as is known, and what the starts tried leave open if not."""
+        if not lost:
+            where = "at the centre of every cell of its table" if self.field.compiled else "at all probes in the box"
+            return f"proximal points are unique as far as tau times the Hessian of the first variation, above -1 {where}, can tell"
+        word = "tau times the Hessian of the first variation was below -1, where proximal points are not unique"
+        if left_open > _LOOSE:
+            left = f"what they leave open of the energy is {left_open:.1e}, though the steps are stationary; use a smaller tau"
+            return f"{WARNING}{word} and such steps have no duality gap; at the starts tried, {left}"
+        return f"{word} and such steps have no duality gap: at the starts tried, no better ones were found; a smaller tau makes them unique"
 
     def start(self) -> tuple[FloatArray, FloatArray]:
         """The initial atoms and the residual of the network there."""
@@ -135,10 +138,10 @@ class ResidualScheme:
         """Newton's method for λ from the points nearby; where they need not be the best, from others as well."""
         found = self._newton(target, sigma, guess, dual)
         iterations, gap, remarks = found.iterations, 0.5 * float(found.rest @ found.rest), np.zeros(2)
-        if 1.0 + sigma * self._least_bend(found.lam) < _BEND:
-            found, gap, extra = self._global(found, target, sigma, current)
+        if 1.0 + sigma * self.search.least_bend(found.points, found.lam) < _BEND:
+            found, left_open, extra = self._global(found, target, sigma)
             iterations += extra
-            remarks = np.array([1.0, gap])
+            gap, remarks = 0.0, np.array([1.0, left_open])  # a search among starts bounds the minimum from above only
         residual, moved = self._optimality(found, target, sigma)
         return Minimiser(found.points, found.lam, self._energy(found), residual, gap, iterations, moved, remarks=remarks)
 
@@ -243,46 +246,16 @@ class ResidualScheme:
         slopes = np.moveaxis(self._slopes(self.domain.spread(lattice(_MOST_PROBES, self.domain.dimension))), 1, 0)
         return float(np.sqrt(np.max(np.linalg.eigvalsh(np.swapaxes(slopes, 1, 2) @ slopes))))
 
-    def _least_bend(self, lam: FloatArray) -> float:
-        """The least eigenvalue of ∇²ξ_λ at probes that fill the box."""
-        if self.field.compiled:
-            return self.field.least_bend(lam)
-        return float(np.min(np.linalg.eigvalsh(self.field.hessian(self._probes(), lam))[:, 0]))
-
-    def _probes(self) -> FloatArray:
-        """Points that fill the box, (M, d)."""
-        dimension = self.domain.dimension
-        if dimension in _PROBES:
-            sides = [np.linspace(0.0, 1.0, _PROBES[dimension])] * dimension
-            unit = np.stack([side.ravel() for side in np.meshgrid(*sides, indexing="ij")], axis=1)
-        else:
-            unit = lattice(_MOST_PROBES, dimension)
-        return self.domain.spread(unit)
-
-    def _best_probes(self, target: FloatArray, lam: FloatArray, sigma: float) -> FloatArray:
-        """The probes (N, d) where ξ + |y − z|²/(2σ) is least, circles being gone round once either way."""
-        domain = self.domain
-        inside = domain.confine(target) if domain.periodic.any() else target
-        probes = self._probes()
-        values = self.field.values(probes, lam)
-        rounds = np.array(list(product(*[(-1.0, 0.0, 1.0) if periodic else (0.0,) for periodic in domain.periodic])))
-        turned = (probes + (rounds * (domain.upper - domain.lower))[:, None, :]).reshape(-1, domain.dimension)
-        heights = np.tile(values, len(rounds)) + np.sum(turned**2, axis=1) / (2.0 * sigma)
-        best = np.empty(len(target), dtype=np.int64)
-        block = max(1, _PAIRS // len(turned))
-        for k in range(0, len(target), block):
-            best[k : k + block] = np.argmin(heights - inside[k : k + block] @ (turned.T / sigma), axis=1)
-        return turned[best] + (target - inside)
-
     def _primal(self, points: FloatArray, target: FloatArray, sigma: float) -> float:
         return self.value(points) + self.square_distance(points, target) / (2.0 * sigma)
 
-    def _global(self, local: _Dual, target: FloatArray, sigma: float, current: FloatArray) -> tuple[_Dual, float, int]:
-        """The best of the stationary points found from the best proximal points of several starts, with the duality gap that is left."""
+    def _global(self, local: _Dual, target: FloatArray, sigma: float) -> tuple[_Dual, float, int]:
+        """The best of the stationary points found from the best proximal points of several starts, and what
+        their dual values leave open of the energy, which is a duality gap only if the search missed nothing."""
         constant = float(sum(term.constant for term in self.field.networks))
         best, primal, extra, dual, start = local, self._primal(local.points, target, sigma), 0, -np.inf, local
         for _ in range(_ROUNDS):
-            points, envelope = self._search(start, target, sigma, current)
+            points, envelope = self.search.best(start.points, target, start.lam, sigma)
             dual = max(
                 dual, float(self.weights @ envelope) - float(start.lam @ self._target) - 0.5 * float(start.lam @ start.lam) + constant
             )
@@ -297,29 +270,6 @@ class ResidualScheme:
             if value < primal:
                 best, primal = start, value
         return best, max(primal - dual, 0.0), extra
-
-    def _search(self, at: _Dual, target: FloatArray, sigma: float, current: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The best proximal points (N, d) from several starts, and the Moreau envelope there, (N,)."""
-        reach = sigma * float(np.max(np.abs(self.field.gradient(at.points, at.lam)), initial=0.0))
-        reach = max(reach, float(np.max(np.abs(at.points - target))))
-        points = at.points
-        envelope = self.field.values(points, at.lam) + np.sum((points - target) ** 2, axis=1) / (2.0 * sigma)
-        starts = [target + reach * shift for shift in self._shifts()]
-        if not self.domain.frozen.any():
-            starts.append(self._best_probes(target, at.lam, sigma))
-        for start in starts:
-            tried, _ = self.field.proximal(target, start, at.lam, sigma)
-            value = self.field.values(tried, at.lam) + np.sum((tried - target) ** 2, axis=1) / (2.0 * sigma)
-            better = value < envelope - 1e-13 * (1.0 + np.abs(envelope))
-            points, envelope = np.where(better[:, None], tried, points), np.where(better, value, envelope)
-        return points, envelope
-
-    def _shifts(self) -> list[FloatArray]:
-        """Where starts lie around a target, in [−1.5, 1.5]^d."""
-        dimension = self.domain.dimension
-        if dimension in _STARTS:
-            return [1.5 * np.array(s) for s in product(np.linspace(-1.0, 1.0, _STARTS[dimension]), repeat=dimension)]
-        return [np.zeros(dimension), *np.eye(dimension), *-np.eye(dimension)]
 
 
 def _first_atoms(problem: Problem, count: int | None) -> Particles:

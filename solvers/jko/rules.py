@@ -8,15 +8,15 @@ from mfpde.energy.pair_network import PairNetwork
 from mfpde.energy.potential import Potential
 from mfpde.measure import DensityFunction
 from mfpde.problem import Problem
-from mfpde.solvers.jko.logarithmic import Logarithm
+from mfpde.solvers.jko.logarithmic import MOST_CELLS, Logarithm
 
 _MOST_FEATURES = {"quantile": 512, "residual": 2048}
 _MOST_TRANSPORT_CELLS, _MOST_ENTROPIC_CELLS = 2000, 4096
 _KNOWN = (Entropy, Power, Potential, Interaction, TwoLayer)
 
 
-def check_quantile(problem: Problem) -> None:
-    """Raises ValueError for problems that have no quantile function of this kind."""
+def check_quantile(problem: Problem, count: int) -> None:
+    """Raises ValueError for problems that have no quantile function of this kind, on ``count`` mass cells."""
     domain = problem.domain
     if domain.dimension != 1 or domain.box is not domain:
         raise ValueError(f'method = "quantile" is for one axis, the domain has {domain.dimension}; use method = "residual"')
@@ -25,10 +25,10 @@ def check_quantile(problem: Problem) -> None:
     if not isinstance(problem.initial, DensityFunction):
         raise ValueError('method = "quantile" needs an initial density; atoms are moved by method = "residual"')
     _check_features(problem, "quantile")
-    _check_singular(problem)
+    _check_singular(problem, count)
 
 
-def _check_singular(problem: Problem) -> None:
+def _check_singular(problem: Problem, count: int) -> None:
     """Raises ValueError for kernels that are infinite at 0, but for logarithms that other terms or their sign keep from collapse."""
     for name, term in problem.energy.terms.items():
         if not isinstance(term, Interaction) or term.kernel.at_zero is not None:
@@ -37,6 +37,11 @@ def _check_singular(problem: Problem) -> None:
         if found is None:
             words = "where the nodes of a cell do not see each other; only logarithms (with constants and squares) on an interval are known"
             raise ValueError(f"the kernel of {name} is infinite at 0, {words} in closed form; use finite_volume")
+        if count > MOST_CELLS:
+            raise ValueError(
+                f"logarithmic kernels like that of {name} take at most {MOST_CELLS} mass cells, whose pairs are all summed, got {count}; "
+                "give a smaller `count`"
+            )
         if found.strength < 0.0 and not any(isinstance(t, Entropy | Power) for t in problem.energy.terms.values()):
             raise ValueError(
                 f"the kernel of {name} is minus infinite at 0, so that mass falls into points; add an entropy or porous_medium"
@@ -80,8 +85,8 @@ def check_transport(problem: Problem, cells: tuple[int, ...]) -> None:
         )
 
 
-def check_entropic(problem: Problem, cells: tuple[int, ...]) -> None:
-    """Raises ValueError for domains and numbers of cells that entropic steps cannot have; computes nothing."""
+def check_entropic(problem: Problem, cells: tuple[int, ...], epsilon: float | None = None) -> None:
+    """Raises ValueError for domains, numbers of cells and regularisations that entropic steps cannot have; computes nothing."""
     domain = problem.domain
     if domain.box is not domain:
         raise ValueError('method = "entropic" needs a box, whose kernels are products along axes, not a disk; use finite_volume')
@@ -96,6 +101,12 @@ def check_entropic(problem: Problem, cells: tuple[int, ...]) -> None:
                 f'method = "entropic" holds cells² numbers for each axis, at most {_MOST_ENTROPIC_CELLS} cells along it, '
                 f"got {cells[axis]} along {name}; use fewer cells or finite_volume"
             )
+    widest = max(domain.axes[axis].length for axis in domain.moving)
+    if epsilon is not None and epsilon > widest**2:
+        raise ValueError(
+            f"epsilon must be at most {widest**2:.4g}, the square of the domain's width, beyond which transport costs next to nothing, "
+            f"got {epsilon:g}; by default it is two squares of the widest cell"
+        )
 
 
 def check_back_and_forth(problem: Problem, cells: tuple[int, ...]) -> None:

@@ -285,7 +285,7 @@ class _Route:
         if self.energy.internal.empty:
             return np.asarray(np.where(phi < self.energy.drift(rho), self._occupied(rho), 1.0))
         wanted = self.energy.internal.densities(phi - self.energy.drift(rho))
-        return np.asarray(np.minimum(wanted / np.maximum(rho, 1e-300), 1.0))
+        return np.divide(wanted, rho, out=np.ones_like(rho), where=wanted < rho)
 
     def _occupied(self, rho: FloatArray) -> FloatArray:
         """1 for cells with more than the barrier alone would leave there, else 0."""
@@ -295,12 +295,13 @@ class _Route:
 def _certified(slices: list[_Slice], energy: ConvexEnergy, rho: FloatArray, potentials: list[FloatArray]) -> _Found:
     """The density with its exact cost and the least of the duality gaps by these potentials."""
     cost, drift = sum(part.least_cost(rho) for part in slices), energy.drift(rho)
+    held = np.concatenate([part.cells for part in slices])
     gap = math.inf
     for k, phi in enumerate(potentials):
         transported = sum(float(part.mass @ part.transform(phi)) for part in slices)
         open_ = cost + float(phi @ rho) - transported
         if k > 0:
-            open_ += _fenchel(energy, rho, phi - drift)
+            open_ += _fenchel(energy, rho[held], (phi - drift)[held])  # no density that can be reached has mass elsewhere
         gap = min(gap, max(open_, _ROUND_OFF * (cost + float(np.abs(phi) @ rho) + abs(transported))))
     return _Found(rho, cost, gap)
 

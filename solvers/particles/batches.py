@@ -26,7 +26,7 @@ class Batches:
         """Raises ValueError where there is no network, or no epoch of its inputs."""
         networks = {name: term for name, term in energy.terms.items() if isinstance(term, TwoLayer | PairNetwork)}
         if not networks:
-            raise ValueError("`batch` draws inputs of a network, but no term is two_layer")
+            raise ValueError("`batch` draws inputs of a network, but no term is two_layer or ensemble_resnet")
         for name, term in networks.items():
             if epochs and term.size is None:
                 raise ValueError(f"`epochs` needs inputs that are samples, but those of {name} are a law; leave it out")
