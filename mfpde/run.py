@@ -15,7 +15,9 @@ class Status(Enum):
     DONE = "all the times were reached"
     INTERRUPTED = "stopped from outside; run again with --resume to go on"
     STEP_TOO_SMALL = "no admissible step was left; loosen the tolerance, refine the grid or look at the last saved state"
-    NOT_CONVERGED = "the iteration did not converge; use a smaller step, more cells or a looser tolerance; for stationary states other starts"
+    NOT_CONVERGED = (
+        "the iteration did not converge; use a smaller step, more cells or a looser tolerance; for stationary states other starts"
+    )
     NOT_FINITE = "a value became infinite or undefined; shrink the domain, the step or the coefficients"
 
 

@@ -1,5 +1,7 @@
 """Steps in the quantile function: closed forms of one step, walls, mass that comes together, kernels, and the levels themselves."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,10 @@ from mfpde.energy import Entropy, Potential, Power
 from mfpde.energy.base import Energy, EnergySum
 from mfpde.measure import Density, DensityFunction
 from mfpde.problem import Problem
-from mfpde.run import Run, Status, StepFailed
+from mfpde.run import WARNING, Run, Status, StepFailed
 from mfpde.solvers import FiniteVolume, MinimizingMovement
+from mfpde.solvers.jko.flow import MovementState
+from mfpde.solvers.jko.kinks import Kinks
 from mfpde.solvers.jko.levels import Levels
 from mfpde.solvers.jko.logarithmic import Logarithm
 from mfpde.solvers.jko.quantile import QuantileScheme
@@ -329,3 +333,92 @@ def test_steps_of_internal_energies_on_vectors_are_those_of_the_general_method(t
         runs.append(state)
     np.testing.assert_allclose(runs[0].points, runs[1].points, atol=2e-8)
     assert runs[0].energy == pytest.approx(runs[1].energy, rel=1e-10)
+
+
+# --- several minima, walls, kinks ------------------------------------------------------------------------------------------------------
+
+NARROW = line(-3.0, 3.0)
+DOUBLE_WELL = Potential(lambda p: 4.0 * (p[:, 0] ** 2 - 1.0) ** 2 - 2.0 * p[:, 0], lambda p: 16.0 * p * (p**2 - 1.0) - 2.0)
+
+
+def steps(
+    terms: dict[str, Energy], initial: Integrand, tau: float, number: int = 1
+) -> tuple[QuantileScheme, MovementState, tuple[str, ...]]:
+    problem = Problem(EnergySum(terms), NARROW, DensityFunction(initial, NARROW), (number * tau,))
+    flow = MinimizingMovement(tau, "quantile", cells=(240,)).prepare(problem)
+    assert isinstance(flow.scheme, QuantileScheme)
+    state = flow.start()
+    for _ in range(number):
+        state = flow.advance(state, number * tau)
+    flow.record(state)
+    again = MinimizingMovement(tau, "quantile", cells=(240,)).prepare(problem)
+    again.restore({each.name: getattr(state, each.name) for each in fields(state)})
+    assert again.notes == flow.notes
+    return flow.scheme, state, flow.notes
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.05])
+def test_a_step_over_a_barrier_is_found_and_told(temperature: float) -> None:
+    """The mass at −1 is to go to the deeper well at 1: without noise, the least E + W₂²/2τ is the mean of a Moreau envelope."""
+    tau = 1.0
+    terms: dict[str, Energy] = {"well": DOUBLE_WELL} | ({"noise": Entropy(temperature)} if temperature else {})
+    scheme, state, notes = steps(terms, bump(0.1, -1.0), tau)
+    least = state.energy + scheme.square_distance(state.points, scheme.start()[0]) / (2.0 * tau)
+    if temperature:
+        assert least == pytest.approx(0.11727, abs=2e-4)  # by entropic transport
+    else:
+        y, z = np.linspace(-3.0, 3.0, 6001), np.linspace(-1.5, -0.5, 201)
+        weights = np.exp(-50.0 * (z + 1.0) ** 2)
+        envelope = [np.min(DOUBLE_WELL.function(y[:, None]) + (y - each) ** 2 / (2.0 * tau)) for each in z]
+        assert least == pytest.approx(weights @ envelope / np.sum(weights), abs=2e-3)
+    assert any(note.startswith(WARNING) and "several local minima" in note and "not the nearest" in note for note in notes)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.5])
+def test_noise_in_a_double_well_leaves_a_saddle(temperature: float) -> None:
+    scheme, state, _ = steps({"well": DOUBLE_WELL, "noise": Entropy(temperature)}, bump(0.1, -1.0), 0.3)
+    least = state.energy + scheme.square_distance(state.points, scheme.start()[0]) / 0.6
+    assert least == pytest.approx({0.2: 2.2421, 0.5: 2.4152}[temperature], abs=2e-3)
+
+
+def test_convex_steps_have_no_word_on_convexity() -> None:
+    *_, notes = steps({"well": quadratic(), "noise": Entropy(0.1)}, bump(0.5), 1.0)
+    assert not any("minima" in note or "convex" in note or "points" in note for note in notes)
+
+
+@pytest.mark.parametrize(("tau", "number"), [(2.0, 2), (0.5, 8)])
+def test_all_mass_may_stand_at_a_wall(tau: float, number: int) -> None:
+    push = Potential(lambda p: 3.0 * p[:, 0], lambda p: np.full_like(p, 3.0))
+    scheme, state, notes = steps({"push": push}, bump(0.5), tau, number)
+    exact = np.clip(scheme.levels.start - 3.0 * tau * number, -3.0, 3.0)
+    np.testing.assert_allclose(state.points[:, 0], exact, atol=1e-12)
+    assert any("up to 1 of the mass" in note for note in notes)
+
+
+@pytest.mark.parametrize(("tau", "number"), [(0.1, 5), (0.5, 3), (2.0, 1)])
+@pytest.mark.parametrize("kink", [0.0, 0.3])
+def test_a_potential_with_a_kink_is_soft_thresholding(tau: float, number: int, kink: float) -> None:
+    cone = Potential(lambda p: np.abs(p[:, 0] - kink), lambda p: np.sign(p - kink))
+    scheme, state, notes = steps({"cone": cone}, bump(0.5), tau, number)
+    y = scheme.levels.start - kink
+    np.testing.assert_allclose(state.points[:, 0], kink + np.sign(y) * np.maximum(np.abs(y) - tau * number, 0.0), atol=0.02)
+    assert float(np.median(np.abs(state.points[:, 0] - kink - np.sign(y) * np.maximum(np.abs(y) - tau * number, 0.0)))) < 1e-5
+    assert any("kink" in note for note in notes)
+
+
+def test_kinks_are_found_where_they_are() -> None:
+    slope = lambda x: np.sign(x - 0.3) - 2.0 * (x < -0.7) + np.tanh(50.0 * (x - 1.0)) + x**3
+    found = Kinks.of(slope, -3.0, 3.0, 1e-6, False)
+    np.testing.assert_allclose(found.places, [-0.7, 0.3], atol=1e-12)
+    np.testing.assert_allclose(found.jumps, [2.0, 2.0], rtol=1e-9)
+
+
+def test_levels_of_log_gases_resolve_the_tails_and_tell_what_they_add() -> None:
+    initial = DensityFunction(lambda p: np.exp(-((p[:, 0] + 1.0) ** 2) / 0.08) + 0.6 * np.exp(-((p[:, 0] - 0.8) ** 2) / 0.2), NARROW)
+    gas: dict[str, Energy] = {"gas": interaction(NARROW, "-log(r)"), "well": quadratic()}
+    scheme = QuantileScheme(Problem(EnergySum(gas), NARROW, initial, (0.1,)), (64,), 256)
+    fine = Levels.of(initial, 8192)
+    share = (np.arange(4000) + 0.5) / 4000
+    one, other = (np.interp(share, np.append(0.0, np.cumsum(each.masses)), each.start) for each in (scheme.levels, fine))
+    assert float(np.sqrt(np.mean((one - other) ** 2))) < 2e-3
+    assert "adds" in scheme.levels.note

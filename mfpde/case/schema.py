@@ -515,9 +515,9 @@ class MovementSolver(Table):
     tau: Positive = Field(description="the longest step; steps have equal lengths up to each saved time")
     method: Literal["auto", "quantile", "residual", "transport", "entropic", "back_and_forth"] = Field(
         "auto",
-        description="quantile: a density on an interval or circle, any energy; residual: networks and potentials, atoms in any dimension; transport: "
-        "exact transport between few cells; entropic: Sinkhorn's scaling on cells; back_and_forth: internal energies and potentials in "
-        "boxes of one or two dimensions; auto: the fastest that has no bias",
+        description="quantile: a density on an interval or circle, any energy; residual: networks and potentials, atoms in any dimension; "
+        "back_and_forth: boxes of one or two axes with one internal energy; entropic: Sinkhorn's scaling on cells, any energy; transport: "
+        "the plain definition on few cells; auto: the fastest that has no bias",
     )
     cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] | None = Field(
         None, min_length=1, max_length=3, description="the grid of densities (not with residual); with quantile they are only stored there"
@@ -757,9 +757,7 @@ class CrossCheckTable(Table):
     reference: Label | None = Field(None, description="label of the run to compare with; default: that of [compare], else the first")
     norms: list[Measured] | None = Field(None, min_length=1, description="default: all")
     times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: all")
-    allowance: Positive | None = Field(
-        None, description="how many times the sum of their stated errors two runs may be apart; default: 1"
-    )
+    allowance: Positive | None = Field(None, description="how many times the sum of their stated errors two runs may be apart; default: 1")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

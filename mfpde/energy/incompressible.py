@@ -18,8 +18,8 @@ class Incompressible:
     """E(ρ) = 0 where ρ ≤ ``bound`` everywhere and ∞ else, the limit of ∫(ρ/bound)^m/(m − 1) as m → ∞.
 
     [Maury–Roudneff-Chupin–Santambrogio 2010] Its flow has a pressure p ≥ 0 with p (bound − ρ) = 0. Values allow an overshoot of 1e-3 of
-    the bound. ``softness`` ε > 0 is for the minimisation alone: a step from μ adds ε∫(ρ − μ)²/(2 bound), which keeps its potentials smooth
-    and makes fronts about max(ε/|∇p|, √(ετ)) thick; None makes that a cell's width or so. It does not spread what nothing drives. Atoms have
+    the bound. ``softness`` ε > 0 is for the minimisation alone: a step from μ adds ε∫(ρ − μ)²/(2 bound), which makes potentials smooth
+    and makes fronts about max(ε/|∇p|, √(ετ)) thick; None makes that a cell's width or so. What nothing drives is not spread. Atoms have
     infinite energy. Raises ValueError for other numbers.
     """
 

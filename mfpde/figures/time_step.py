@@ -1,5 +1,7 @@
 """The figure of a study of the time step: errors against the finest step and against the reference, with their slopes."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -109,5 +111,6 @@ def _meanings(study: TimeStepStudy) -> list[Line2D]:
     entries = [Line2D([], [], color="0.3", marker="o", markersize=_SIZE, linestyle="-", label=r"full: $\star$ is the finest step")]
     if any(family.other is not None for family in study.families):
         label = rf"hollow: $\star$ is {escape_text(study.reference)}"
-        entries.append(Line2D([], [], color="0.3", marker="o", markersize=_SIZE, markerfacecolor="white", linestyle="-", linewidth=0.5, label=label))
+        look: dict[str, Any] = {"marker": "o", "markersize": _SIZE, "markerfacecolor": "white", "linewidth": 0.5}
+        entries.append(Line2D([], [], color="0.3", label=label, **look))
     return entries

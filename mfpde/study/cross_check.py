@@ -50,7 +50,8 @@ class CrossCheck:
 
     ``stated`` (K, R, T): each run's own error. ``distance`` (K, R, T): from the reference; ``allowed``: the sum of both errors and of what
     the distance itself may have cost. ``loss`` (R, T): the energy terms that all runs share, which are ``terms`` of the reference; gaps
-    are those of all ``terms`` that a run has in common with it. ``apart`` and ``near`` (R, R): W₂ of all pairs at the last time, and what it may be.
+    are those of all ``terms`` that a run has in common with it. ``apart`` and ``near`` (R, R): W₂ of all pairs at the last time, and what
+    it may be.
     """
 
     labels: tuple[str, ...]

@@ -33,7 +33,7 @@ exact and where it is an estimate, nor another potential to begin with."""
 _MOST_SHARE, _MOST_ESTIMATED_SHARE = 0.3, 0.9
 """Of the same, what a step may miss at all, where W₂ is exact and where it is an estimate."""
 _STILL, _LEAST_SCALE, _NO_SPEED = 1e-2, 1e-3, 1e-300
-_SPILLED = 1e-6
+_SPILLED, _RESTLESS = 1e-6, 0.1
 _MOST_METHODS = 4
 _PASSES, _FLOOR = 4, 1e-2
 _SOFTER, _FLOORS = (16.0, 4.0), (0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -110,8 +110,9 @@ class BackAndForthScheme(Densities):
         if self.parts.quadratics:
             notes.append(f"networks and interactions were linearised up to {remarks[_ROUNDS]:.0f} times a step")
         if remarks[_RESTS] > 0.0:
+            word = WARNING if remarks[_RESIDUAL] > _RESTLESS else ""
             notes.append(
-                f"some steps were left out, as none was found that lowers the energy on these cells: mass would have moved at "
+                f"{word}some steps were left out, as none was found that lowers the energy on these cells: mass would have moved at "
                 f"{remarks[_RESTS]:.1e} at the most (root mean square)"
             )
         return tuple(notes)
@@ -194,9 +195,14 @@ class BackAndForthScheme(Densities):
             if best.share <= _LOST_SHARE or best.gap <= slow:
                 break
         assert best is not None
+        if not math.isfinite(best.step.least_residual):
+            raise StepFailed(
+                Status.NOT_FINITE, f"the potentials of a step of {method.tau:.3g} are not finite: V or the pressure is too large"
+            )
         if best.lost <= slow and not best.fallen > 0.0:
             speed = math.sqrt(2.0 * max(best.lost, 0.0) / method.tau)
-            return self._at_rest(method, mu, best), np.array([0.0, 0.0, tries, 0.0, max(speed, _NO_SPEED)])
+            residual = best.step.least_residual
+            return self._at_rest(method, mu, best), np.array([residual, 0.0, tries, 0.0, max(speed, _NO_SPEED)])
         most = _MOST_SHARE if len(self.grid.cells) == 1 else _MOST_ESTIMATED_SHARE
         if best.gap <= slow or best.fallen >= (1.0 - most) * best.lost > 0.0:
             return best, np.array([best.step.least_residual, 0.0 if best.gap <= slow else best.share, tries, 0.0, 0.0])

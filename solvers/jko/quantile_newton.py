@@ -14,7 +14,7 @@ from mfpde.solvers.kernels.jko_quantile import factor, longest, pool, substitute
 
 CLOSE = 1e-11
 _NEAR, _STALLED, _FLOOR = 1e-6, 0.5, 1e-13
-_MOST_ITERATIONS = 100
+_MOST_ITERATIONS, _MOST_WITH_KINKS = 100, 400
 _INWARD = 0.9
 _ARMIJO = 1e-4
 _SHRINK, _MOST_SHRINKS = 0.5, 40
@@ -45,7 +45,8 @@ class QuantileNewton:
         """Newton's method with a line search. Internal energies keep cells open; without one, cells that would be turned over close, and
         their levels move together from there on. Raises StepFailed."""
         before, bent, length_of_axis = math.inf, False, self.energy.length
-        for iteration in range(1, _MOST_ITERATIONS + 1):
+        allowed = _MOST_ITERATIONS if self.energy.kinks is None else _MOST_WITH_KINKS
+        for iteration in range(1, allowed + 1):
             step, convex = self._direction(at, aim, sigma)
             bent = bent or not convex
             if not self.energy.repelled:
@@ -71,7 +72,7 @@ class QuantileNewton:
                     return Found(at, iteration, min(residual, math.sqrt(drop / sigma)), bent)
                 at, error = self.energy.objective(at.x, aim, sigma, opened), math.inf
             before = error
-        raise StepFailed(Status.NOT_CONVERGED, advice(sigma, f"Newton's method did not converge in {_MOST_ITERATIONS} iterations"))
+        raise StepFailed(Status.NOT_CONVERGED, advice(sigma, f"Newton's method did not converge in {allowed} iterations"))
 
     def _closed(self, at: Objective, step: FloatArray) -> BoolArray:
         """The cells (n,) that are closed and those that a full step would turn over or push into a wall, as in isotonic regression."""
