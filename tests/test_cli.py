@@ -1,17 +1,13 @@
 """The command line from outside: what each command prints, writes and returns, and what it leaves alone."""
 
 import importlib.util
-import io
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +17,10 @@ import pytest
 
 from mfpde import Density, Particles, read_run
 from mfpde.case.load import load_case
-from mfpde.cli import main
 from mfpde.run import Status, StepFailed
 from mfpde.solvers.finite_volume.solver import FiniteVolumeFlow
 from mfpde.solvers.particles import DescentFlow
+from tests.command import call
 
 SHIPPED = [
     "aggregation",
@@ -91,32 +87,6 @@ NOISY = (
     ("seed = 3", "seed = 3\nstep = 0.01"),
 )
 STEEP = ("theta**2", "exp(20*theta**2)")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command did; ``err`` also holds the warnings, which a user would see there."""
-
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> Answer:
-    """The command line in this process, with the floating-point warnings that a user has."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        np.errstate(divide="warn", over="warn", invalid="warn"),
-        warnings.catch_warnings(record=True) as warned,
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        warnings.simplefilter("always")
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 1
-    return Answer(code, out.getvalue(), err.getvalue() + "".join(str(w.message) for w in warned))
 
 
 def done(*arguments: object) -> str:

@@ -1,19 +1,15 @@
 """Cross-checks: what runs say of their own errors, verdicts, the command with its files, and answers to wrong input."""
 
 import csv
-import io
 import json
 import math
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from mfpde.cli import main
 from mfpde.domain import Domain
 from mfpde.figures import draw_cross_check
 from mfpde.measure import Density, DensityFunction, Measure, Particles
@@ -23,6 +19,7 @@ from mfpde.storage import StoredRun
 from mfpde.study.cross_check import CrossCheck, Member, cross_check, l1_distance
 from mfpde.study.cross_check_plan import STEPPER_TOLERANCES
 from mfpde.study.cross_check_text import cross_check_text, differing, verdict
+from tests.command import call
 from tests.conftest import line
 
 LINE = line(-6.0, 6.0)
@@ -182,21 +179,6 @@ reference = "fv"
 [study]
 kind = "cross_check"
 """
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> Answer:
-    out, err = io.StringIO(), io.StringIO()
-    with np.errstate(divide="warn", over="warn", invalid="warn"), redirect_stdout(out), redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
-    assert "Traceback" not in err.getvalue()
-    return Answer(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

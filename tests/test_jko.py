@@ -9,6 +9,7 @@ import pytest
 
 from mfpde.case.build import build_problem, build_solver
 from mfpde.case.load import InputError, load_case
+from mfpde.distance import wasserstein
 from mfpde.energy import EnergySum, Entropy, Power
 from mfpde.march import state_values
 from mfpde.measure import Density, DensityFunction, Particles
@@ -259,3 +260,19 @@ def test_a_wrong_case_gets_one_message(tmp_path: Path, changed: str, words: str)
     with pytest.raises(InputError, match=words) as found:
         built(tmp_path, changed)
     assert "case.toml" in str(found.value)
+
+
+def test_all_methods_for_densities_make_the_same_step() -> None:
+    """One step of Fokker–Planck: the quantile method against the others on the same 128 cells."""
+    domain, tau = line(), 0.25
+    energy = EnergySum({"noise": Entropy(0.5), "well": quadratic()})
+    problem = Problem(energy, domain, DensityFunction(bump(0.6, 0.8), domain), (0.0, tau))
+    exact = MinimizingMovement(tau, "quantile", (128,)).solve(problem)
+    width = float(domain.grid((128,)).spacing[0])
+    moved = wasserstein(exact.final, exact.measures[0], domain).value
+    for method, share in (("transport", 0.3), ("entropic", 0.1), ("back_and_forth", 0.05)):
+        run = MinimizingMovement(tau, method, (128,)).solve(problem)  # type: ignore[arg-type]
+        assert run.status is Status.DONE
+        apart = wasserstein(run.final, exact.final, domain).value
+        print(f"{method}: W2 {apart:.1e} from quantile, {apart / width:.3f} cells; the step is {moved:.2f} long")
+        assert apart < share * width

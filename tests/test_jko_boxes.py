@@ -373,3 +373,14 @@ def test_short_steps_press_a_crowd_to_the_floor():
     run = floor(1.0, 1.25, 0.01, 10, 96, 3.0)
     assert_sound(run)
     assert run.energy["pull"][-1] == pytest.approx(0.545, abs=1.5e-3)
+
+
+def test_potentials_beyond_all_numbers_end_with_a_word() -> None:
+    domain = Domain((Axis("x", -2.0, 2.0),))
+    steep = Potential(lambda p: 1e25 * p[:, 0], lambda p: np.full_like(p, 1e25))
+    start = DensityFunction(lambda p: np.exp(-4.0 * p[:, 0] ** 2), domain)
+    with np.errstate(all="ignore"):
+        run = MinimizingMovement(0.05, "back_and_forth", (40,)).solve(
+            Problem(EnergySum({"medium": Power(2.0), "steep": steep}), domain, start, (0.0, 0.1))
+        )
+    assert run.status in (Status.NOT_FINITE, Status.NOT_CONVERGED)

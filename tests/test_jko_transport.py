@@ -406,3 +406,13 @@ def test_what_does_not_fit_is_refused() -> None:
         check(problem_of({"crowd": Incompressible()}, bump(1.0)), (20,))
     with pytest.raises(ValueError, match="order = 2 is for method = quantile or residual"):
         MinimizingMovement(TAU, method="transport", cells=(20,), order=2).check(problem)
+
+
+def test_mass_in_one_cell_moves_and_a_grid_of_one_is_refused() -> None:
+    spike = problem_of({"well": quadratic()}, lambda p: (np.abs(p[:, 0] - 1.0) < 0.05).astype(float), end=2.0)
+    run = MinimizingMovement(2.0, "transport", (80,)).solve(spike)
+    assert run.status is Status.DONE
+    assert np.count_nonzero(run.final.weights) <= 2
+    assert run.total_energy[-1] < 0.1
+    with pytest.raises(ValueError, match="at least two cells"):
+        MinimizingMovement(0.5, "transport", (1,)).solve(problem_of({"heat": Entropy(1.0)}, bump(1.0)))

@@ -1,14 +1,11 @@
 """Studies of convergence: fitted orders, errors against exact densities and finest runs, the command, and its answers to wrong input."""
 
 import csv
-import io
 import json
 import math
 import signal
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +29,6 @@ from mfpde import (
     Status,
 )
 from mfpde.arrays import FloatArray
-from mfpde.cli import main
 from mfpde.distance import wasserstein
 from mfpde.figures import draw_refinement
 from mfpde.figures.refinement import make_refinement_figure
@@ -42,6 +38,7 @@ from mfpde.study import Order, RefinementStudy, fitted_order, pairwise_orders, r
 from mfpde.study.references import ExactDensity, coarsened
 from mfpde.study.refinement import NORMS, Expectation, Level, cell_widths, measure_refinement, refining
 from mfpde.study.text import order_text, refinement_text
+from tests.command import call
 
 WIDTHS = 1.0 / np.array([8.0, 16.0, 32.0, 64.0, 128.0])
 
@@ -399,28 +396,6 @@ def test_a_study_without_an_error_has_no_figure(tmp_path: Path) -> None:
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> Answer:
-    """The command line in this process, with the floating-point warnings that a user has."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        np.errstate(divide="warn", over="warn", invalid="warn"),
-        warnings.catch_warnings(record=True) as warned,
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        warnings.simplefilter("always")
-        code = main([str(argument) for argument in arguments])
-    assert "Traceback" not in err.getvalue()
-    return Answer(code, out.getvalue(), err.getvalue() + "".join(str(w.message) for w in warned))
 
 
 def written(folder: Path) -> set[str]:

@@ -1,12 +1,10 @@
 """Orders of minimising movements in their time step: measured, told apart from what the grid leaves, and carried out by the command."""
 
 import csv
-import io
 import json
 import math
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 
 from mfpde.arrays import FloatArray
-from mfpde.cli import main
 from mfpde.energy import Entropy, Power
 from mfpde.energy.base import Energy, EnergySum
 from mfpde.figures import draw_time_step
@@ -27,6 +24,7 @@ from mfpde.study.references import ExactDensity, OtherRun, Reference
 from mfpde.study.refinement import Level
 from mfpde.study.time_step import ALLOWANCES, Family, TimeStepStudy, measure_family, time_step_study
 from mfpde.study.time_step_text import orders_missed, time_step_text
+from tests.command import call
 from tests.conftest import alone, box, line, network, quadratic
 
 STEPS = (0.1, 0.05, 0.025, 0.0125)
@@ -259,21 +257,6 @@ steps = [0.05, 0.025, 0.0125]
 orders = [1, 2]
 exact = "exp(-x**2/2/(0.5 + 1.19*exp(-2*t)))/sqrt(2*pi*(0.5 + 1.19*exp(-2*t)))"
 """
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-def call(*arguments: object) -> Answer:
-    out, err = io.StringIO(), io.StringIO()
-    with np.errstate(divide="warn", over="warn", invalid="warn"), redirect_stdout(out), redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
-    assert "Traceback" not in err.getvalue()
-    return Answer(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

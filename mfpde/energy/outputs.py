@@ -8,7 +8,8 @@ Several outputs without weights: a neuron is a matrix of k rows θ_1, …, θ_k 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -20,8 +21,8 @@ Tabulate = Callable[[Features, Domain], Features | None]
 
 
 @dataclass(frozen=True, eq=False)
-class WeightedFeatures:
-    """Φ(θ, w) = w ⊗ φ(θ), with φ = ``inner`` on ``domain`` Θ and ``outputs`` weights, which are the last coordinates."""
+class _Stacked:
+    """k blocks of features that are made of φ = ``inner`` on ``domain``, k being ``outputs``."""
 
     inner: Features
     domain: Domain
@@ -33,11 +34,6 @@ class WeightedFeatures:
         return self.outputs * self.inner.rank
 
     @property
-    def description(self) -> str:
-        """For people."""
-        return f"{self.inner.description}, times {_counted(self.outputs, 'output weight')}"
-
-    @property
     def note(self) -> str | None:
         """The table of φ, if there is one, for people."""
         return getattr(self.inner, "note", None)
@@ -46,10 +42,20 @@ class WeightedFeatures:
         """Whether a step of ``count`` atoms takes less time than without the table of φ."""
         return bool(getattr(self.inner, "pays", lambda _: False)(count))
 
-    def on_tables(self, tabulate: Tabulate) -> "WeightedFeatures | None":
+    def on_tables(self, tabulate: Tabulate) -> Self | None:
         """The same with φ on a table, None where there is none."""
         table = tabulate(self.inner, self.domain)
-        return None if table is None else WeightedFeatures(table, self.domain, self.outputs)
+        return None if table is None else replace(self, inner=table)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedFeatures(_Stacked):
+    """Φ(θ, w) = w ⊗ φ(θ), with φ = ``inner`` on ``domain`` Θ and ``outputs`` weights, which are the last coordinates."""
+
+    @property
+    def description(self) -> str:
+        """For people."""
+        return f"{self.inner.description}, times {_counted(self.outputs, 'output weight')}"
 
     def evaluate(self, points: FloatArray) -> FloatArray:
         """Φ at points (N, d), as (k r, N), output by output."""
@@ -86,36 +92,13 @@ class WeightedFeatures:
 
 
 @dataclass(frozen=True, eq=False)
-class RowFeatures:
+class RowFeatures(_Stacked):
     """Φ(θ_1, …, θ_k) = (φ(θ_1), …, φ(θ_k)), with φ = ``inner`` on a ``domain`` that holds every row."""
-
-    inner: Features
-    domain: Domain
-    outputs: int
-
-    @property
-    def rank(self) -> int:
-        """k times that of φ."""
-        return self.outputs * self.inner.rank
 
     @property
     def description(self) -> str:
         """For people."""
         return f"{self.inner.description}, for each of {self.outputs} outputs"
-
-    @property
-    def note(self) -> str | None:
-        """The table of φ, if there is one, for people."""
-        return getattr(self.inner, "note", None)
-
-    def pays(self, count: int) -> bool:
-        """Whether a step of ``count`` atoms takes less time than without the table of φ."""
-        return bool(getattr(self.inner, "pays", lambda _: False)(count))
-
-    def on_tables(self, tabulate: Tabulate) -> "RowFeatures | None":
-        """The same with φ on a table, None where there is none."""
-        table = tabulate(self.inner, self.domain)
-        return None if table is None else RowFeatures(table, self.domain, self.outputs)
 
     def evaluate(self, points: FloatArray) -> FloatArray:
         """Φ at points (N, d), as (k r, N), output by output."""

@@ -307,12 +307,9 @@ class BackAndForthScheme(Densities):
         return _STILL * max(scale, _LEAST_SCALE) / float(np.max(self.domain.upper - self.domain.lower))
 
     def _minimiser(self, method: BackAndForth, mu: FloatArray, found: _Found, remarks: FloatArray, more: float) -> Minimiser:
-        """The step as the flow wants it; E + W₂²/(2τ) can rise by a share of what a step loses, by the softness, and by ``more``."""
+        """The step as the flow wants it; E + W₂²/(2τ) can rise by a share of what a step loses, and by ``more``."""
         step, points = found.step, found.rho[:, None]
         slack = _LOST_SHARE * max(found.lost, 0.0) + more
-        if isinstance(self._law, Incompressible):
-            relief = np.sum(mu**2) - np.sum(points**2)
-            slack += 0.5 * method.softness * max(float(relief), 0.0) / self._law.bound * self.volume
         return Minimiser(
             points=points,
             dual=np.ravel(step.phi),

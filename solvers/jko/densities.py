@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 
@@ -19,15 +18,11 @@ class Densities:
     """Cell averages as the points (size, 1) of a scheme; subclasses add ``minimise`` and ``notes_of``.
 
     δE/δρ = u'(ρ) + ``parts.fixed`` + Σ K_j ρ with the ``internal`` energy u and quadratic terms K_j, which networks have as low-rank
-    factors. Raises ValueError for domains that are no boxes and for energies that are infinite on cells.
+    factors. Raises ValueError for energies that are infinite on cells; domains are those that ``rules`` let through.
     """
 
     def __init__(self, problem: Problem, cells: tuple[int, ...]) -> None:
         domain = problem.domain
-        if domain.box is not domain:
-            raise ValueError("minimising movements of densities are for boxes, not disks; use finite_volume")
-        if not domain.moving:
-            raise ValueError("minimising movements need an axis along which mass moves, but all axes are frozen")
         self.domain, self.energy = domain, problem.energy
         self.grid: Grid = domain.grid(cells)
         self.volume = float(self.grid.cell_volume)
@@ -93,11 +88,6 @@ class Densities:
             method = "entropic"
         factor = math.sqrt(moving) if method == SLICED else 1.0
         return (factor * wasserstein(self.measure(one), self.measure(other), self.domain, method=method).value) ** 2
-
-    @cached_property
-    def network_rows(self) -> tuple[FloatArray, FloatArray] | None:
-        """Rows F (r, size) and signs s (r,) with ΣK_jρ = Fᵀ(s ∘ F ρ) |cell|, None where a term has no low rank."""
-        return self.parts.factors
 
 
 def _sides(values: FloatArray, axis: int) -> tuple[FloatArray, FloatArray]:

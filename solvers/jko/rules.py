@@ -78,6 +78,8 @@ def check_transport(problem: Problem, cells: tuple[int, ...]) -> None:
     if any(isinstance(term, Potential) and term.obstacle is not None for term in problem.energy.terms.values()):
         raise ValueError('method = "transport" knows no obstacles; use method = "back_and_forth", or a potential that is high there')
     size = domain.grid(cells).size
+    if all(cells[axis] == 1 for axis in domain.moving):
+        raise ValueError('method = "transport" needs at least two cells along an axis along which mass moves; use more `cells`')
     if size > _MOST_TRANSPORT_CELLS:
         raise ValueError(
             f'method = "transport" finds exact transport between at most {_MOST_TRANSPORT_CELLS} cells, got {size}; use fewer cells, or '
