@@ -240,8 +240,13 @@ def make_distance_figure(runs: Sequence[StoredRun], comparison: Comparison) -> F
 def _function_part(pairs: Sequence[tuple[Pair, RunStyle]]) -> list[_Part]:
     """What the networks differ by as functions; nothing where that is not known."""
     known = [(pair, pair.function, look) for pair, look in pairs if pair.function is not None]
-    curves = [_curve(escape_text(pair.label), pair.times, values, look, pair.times) for pair, values, look in known]
-    return [_Part(curves, "network distance\n" + r"$\|f - f_\mathrm{ref}\|_{L^2(\mu)}$", (), True)] if curves else []
+    every = np.concatenate([values for _, values, _ in known]) if known else np.empty(0)
+    tiny = _ROUNDING * float(np.max(every, initial=0.0, where=np.isfinite(every)))
+    curves = [
+        _curve(escape_text(pair.label), pair.times, np.where(values < tiny, 0.0, values), look, pair.times) for pair, values, look in known
+    ]
+    remarks = ("distances in the last digits count as 0",) if bool(np.any((every < tiny) & (every > 0.0))) else ()
+    return [_Part(curves, "network distance\n" + r"$\|f - f_\mathrm{ref}\|_{L^2(\mu)}$", remarks, True)] if curves else []
 
 
 def _finite(part: _Part) -> bool:
