@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 from mfpde.case import schema
 from mfpde.case.scalings_schema import InputTable, TargetTable, TwoScalingsTable
 from mfpde.case.sgd_schema import SgdStabilityTable
+from mfpde.case.tables import Table
 
 StandAloneTable = Annotated[TwoScalingsTable | SgdStabilityTable, Field(discriminator="kind")]
 """One of the kinds."""
@@ -15,7 +16,7 @@ _TITLE = StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*
 _OF_PROBLEMS = ("domain", "energy", "initial", "time", "solver")
 
 
-class StandAloneCase(schema.Table):
+class StandAloneCase(Table):
     """A whole case file that is a study alone."""
 
     title: Annotated[str, _TITLE] = ""
@@ -43,7 +44,7 @@ def _of_problems() -> tuple[str, ...]:
     return tuple(get_args(member.model_fields["kind"].annotation)[0] for member in members)
 
 
-def root_of(data: dict[str, Any]) -> type[schema.Table]:
+def root_of(data: dict[str, Any]) -> type[Table]:
     """The model of a whole case with these data."""
     return StandAloneCase if stands_alone(data) else schema.CaseTable
 

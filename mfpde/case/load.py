@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from mfpde.case import schema
 from mfpde.case.alone import StandAloneCase, root_of, stands_alone, union_at
 from mfpde.case.errors import CaseError, Key, key_name, line_of, nearest, shown
+from mfpde.case.tables import LEAST
 
 _LARGEST_FILE = 5_000_000
 _DEEPEST_KEY = 50
@@ -272,7 +273,7 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"{wanted}, got {shown(value)}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a table, got {shown(value)}"
-    if context.get("ge") == schema.LEAST and isinstance(value, int | float) and not value > 0.0:
+    if context.get("ge") == LEAST and isinstance(value, int | float) and not value > 0.0:
         return f"must be positive, got {shown(value)}"
     for bound, words in _BOUNDS.items():
         if bound in context:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mfpde.case.schema import Number, Positive, Table
+from mfpde.case.tables import Number, Positive, Table
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Width = Annotated[int, Field(ge=1, le=100_000)]

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
@@ -17,37 +16,20 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from mfpde.case.tables import (
+    MOST,
+    NO_CONTROL,
+    ActivationName,
+    Count,
+    Label,
+    Number,
+    Positive,
+    Row,
+    Table,
+    Text,
+    check_distinct,
+)
 from mfpde.choices import excluded
-
-_MOST = 1e30
-LEAST = 1e-30
-_NO_CONTROL = r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
-Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
-Positive = Annotated[float, Field(ge=LEAST, le=_MOST)]
-Count = Annotated[int, Field(ge=1, le=100_000_000)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_NO_CONTROL)]
-Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,63}$")]
-Row = Annotated[list[Number], Field(min_length=1, max_length=16)]
-ActivationName = Literal[
-    "tanh",
-    "erf",
-    "sigmoid",
-    "softplus",
-    "relu",
-    "gelu",
-    "arctan",
-    "softsign",
-    "gaussian",
-    "quadratic",
-    "cos",
-    "identity",
-]
-
-
-class Table(BaseModel):
-    """A table with known keys only, strict types and finite numbers."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 def _exactly_one(table: BaseModel, *names: str) -> None:
@@ -189,7 +171,7 @@ def _as_texts(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-_NUMBER_SCHEMA: JsonDict = {"type": "number", "minimum": -_MOST, "maximum": _MOST}
+_NUMBER_SCHEMA: JsonDict = {"type": "number", "minimum": -MOST, "maximum": MOST}
 _TEXT_SCHEMA: JsonDict = {"type": "string", "minLength": 1, "maxLength": 1000}
 OutputWeights = Annotated[
     Row,
@@ -394,7 +376,7 @@ class Initial(Table):
 class Time(Table):
     """The times to save: a list, or ``count`` equidistant ones from 0 to ``end``."""
 
-    save: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, max_length=1_000_000)
+    save: list[Annotated[float, Field(ge=0.0, le=MOST)]] | None = Field(None, min_length=1, max_length=1_000_000)
     end: Positive | None = None
     count: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
 
@@ -610,7 +592,7 @@ class RefinementTable(Table):
     reference: Label | None = Field(None, description="exact, finest or the label of another solver; default: exact if given, else finest")
     exact: Text | None = Field(None, description="expression in the axis names and t: the exact density, which is not normalised")
     norms: list[Norm] | None = Field(None, min_length=1, description="default: all")
-    times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: the last")
+    times: list[Annotated[float, Field(ge=0.0, le=MOST)]] | None = Field(None, min_length=1, description="saved times; default: the last")
     expected: ExpectedOrders | None = Field(None, description="orders that the fits must show")
     allowance: Positive | None = Field(None, description="how far a fitted order may be from an expected one; default: 0.15")
 
@@ -674,7 +656,7 @@ class ParticleLimitTable(Table):
     quantities: list[Quantity] | None = Field(
         None, min_length=1, description="default: what the problem has; in several dimensions sliced for w1, w2"
     )
-    times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(
+    times: list[Annotated[float, Field(ge=0.0, le=MOST)]] | None = Field(
         None, min_length=1, description="saved times; default: the first and the last"
     )
     quantile: bool | None = Field(None, description="one more run of each count from quantiles; default: where there is no noise")
@@ -710,14 +692,6 @@ Labels = Annotated[
 ]
 
 
-def _check_distinct(table: BaseModel, *names: str) -> None:
-    """Raises ValueError where a list holds an element twice."""
-    for name in names:
-        values = getattr(table, name) or []
-        if len(set(values)) < len(values):
-            raise ValueError(f"`{name}` holds one of its elements twice, got {values}")
-
-
 class TimeStepTable(Table):
     """Orders of convergence of minimising movements in their time step."""
 
@@ -734,7 +708,7 @@ class TimeStepTable(Table):
     )
     exact: Text | None = Field(None, description="expression in the axis names and t: the exact density, which is not normalised")
     norms: list[Norm] | None = Field(None, min_length=1, description="default: w2, l1 (of densities) and loss")
-    times: list[Annotated[float, Field(gt=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: the last")
+    times: list[Annotated[float, Field(gt=0.0, le=MOST)]] | None = Field(None, min_length=1, description="saved times; default: the last")
     expected: ExpectedOrders | None = Field(None, description="orders that the fits must show; default: that of the steps, in every norm")
     allowance: Positive | None = Field(
         None, description="how far a fitted order may be from the expected one; default: 0.1 for steps of order 1, 0.2 of order 2"
@@ -742,7 +716,7 @@ class TimeStepTable(Table):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        _check_distinct(self, "solver", "steps", "orders", "norms", "times")
+        check_distinct(self, "solver", "steps", "orders", "norms", "times")
         return self
 
 
@@ -756,12 +730,12 @@ class CrossCheckTable(Table):
     solvers: list[Label] | None = Field(None, min_length=2, description="labels; default: all")
     reference: Label | None = Field(None, description="label of the run to compare with; default: that of [compare], else the first")
     norms: list[Measured] | None = Field(None, min_length=1, description="default: all")
-    times: list[Annotated[float, Field(ge=0.0, le=_MOST)]] | None = Field(None, min_length=1, description="saved times; default: all")
+    times: list[Annotated[float, Field(ge=0.0, le=MOST)]] | None = Field(None, min_length=1, description="saved times; default: all")
     allowance: Positive | None = Field(None, description="how many times the sum of their stated errors two runs may be apart; default: 1")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        _check_distinct(self, "solvers", "norms", "times")
+        check_distinct(self, "solvers", "norms", "times")
         return self
 
 
@@ -774,7 +748,7 @@ StudyTable = Annotated[
 class CaseTable(Table):
     """A whole case file."""
 
-    title: Annotated[str, StringConstraints(max_length=500, pattern=_NO_CONTROL)] = ""
+    title: Annotated[str, StringConstraints(max_length=500, pattern=NO_CONTROL)] = ""
     domain: dict[str, DomainTable] = Field(
         min_length=1, max_length=16, description="one table an axis, in order, or a single one that describes a disk"
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mfpde.case.schema import ActivationName, Positive, Table
+from mfpde.case.tables import ActivationName, Positive, Table
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 SampleCount = Annotated[int, Field(ge=2, le=100_000)]

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from mfpde import __version__
 from mfpde.case import InputError, StudyCase
 from mfpde.case.errors import CaseError
+from mfpde.study.report import Report
 
 _MODULES = {"two_scalings": "mfpde.study.two_scalings_plan", "sgd_stability": "mfpde.study.sgd_plan"}
-Arrays = dict[str, tuple[tuple[str, ...], Any]]
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,6 @@ class Desk:
     resume: bool
     seconds: float
     stopped: Sequence[int]
-
-
-class Report(Protocol):
-    """What a study has found."""
-
-    def text(self) -> str:
-        """For the terminal."""
-
-    def data(self) -> dict[str, Any]:
-        """For study.json: plain numbers, texts, lists and tables, None for what is not a number."""
-
-    def csv(self) -> str:
-        """For study.csv."""
-
-    def arrays(self) -> tuple[dict[str, Any], Arrays]:
-        """For study.h5: dimension scales, and arrays with the names of their dimensions."""
-
-    def missed(self) -> list[str]:
-        """What was expected and is not so, one line each."""
-
-    def draw(self, folder: Path, formats: Sequence[str]) -> list[Path]:
-        """Write the figures; returns their paths."""
 
 
 class Plan(Protocol):

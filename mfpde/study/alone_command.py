@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from mfpde.batch import Options, check_output, write_text
+from mfpde.batch import Options, check_output
 from mfpde.console import tell, warn
 from mfpde.run import StepFailed
 from mfpde.signals import interruption
-from mfpde.storage import locked, write_arrays
-from mfpde.study.alone import Desk, Plan, Report
-from mfpde.study.files import study_origin, write_study_json
+from mfpde.storage import locked
+from mfpde.study.alone import Desk, Plan
+from mfpde.study.report import deliver
 
 
 def study_alone(plan: Plan, folder: Path, options: Options) -> int:
@@ -26,23 +26,5 @@ def study_alone(plan: Plan, folder: Path, options: Options) -> int:
     if report is None:
         warn(f"stopped; what has ended is kept in {parts}/, go on with --resume")
         return 130
-    tell(report.text())
-    _write(plan, report, folder)
-    if options.formats:
-        names = sorted({path.stem for path in report.draw(folder, options.formats)})
-        tell(f"  figures: {', '.join(names)} ({', '.join(options.formats)}) in {folder}/")
-    wrong = report.missed()
-    for line in wrong:
-        warn(f"expected, but missed: {line}")
+    wrong = deliver(report, case, case.table.study.kind, "study", folder, options)
     return 3 if wrong else 0
-
-
-def _write(plan: Plan, report: Report, folder: Path) -> None:
-    """study.json, study.csv and study.h5, with where they come from."""
-    case, kind = plan.case, plan.case.table.study.kind
-    origin = study_origin(case, kind, "study")
-    write_study_json(folder, case.table.title, report.data() | {"study": kind, "missed": report.missed()}, origin)
-    write_text(folder / "study.csv", report.csv())
-    scales, arrays = report.arrays()
-    write_arrays(folder / "study.h5", scales, arrays, {"study": kind} | origin)
-    tell(f"  study.json, study.csv, study.h5 in {folder}/")

@@ -19,6 +19,7 @@ from mfpde.study.files import study_origin, write_study_json
 from mfpde.study.limit_command import study_limit
 from mfpde.study.limit_plan import LimitPlan
 from mfpde.study.plan import RefinementPlan, plan_study
+from mfpde.study.readings import study_readings
 from mfpde.study.references import OtherRun, Reference
 from mfpde.study.refinement import RefinementStudy, measure_refinement
 from mfpde.study.runs import level_of, run_all
@@ -55,6 +56,8 @@ def _study(path: Path, folder: Path, options: Options) -> int:
         return study_time_step(plan, problem, folder, options)
     if isinstance(plan, CrossCheckPlan):
         return study_cross_check(plan, problem, folder, options)
+    if not isinstance(plan, RefinementPlan):
+        return study_readings(plan, folder, options)
     check_output(folder, ["study.json", "study.csv", "study.h5", *(f"study-refinement.{form}" for form in options.formats)])
     check_output(folder / "study", [f"{label}.h5" for label in plan.labels])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")

@@ -13,6 +13,7 @@ from mfpde.problem import Problem
 from mfpde.study.cross_check_plan import CrossCheckPlan, plan_cross_check
 from mfpde.study.exact import exact_density
 from mfpde.study.limit_plan import LimitPlan, chosen_times, plan_limit
+from mfpde.study.readings import Reading, plan_reading
 from mfpde.study.references import ExactDensity, divides
 from mfpde.study.refinement import NORMS, Expectation, refining
 from mfpde.study.time_step_plan import TimeStepPlan, plan_time_step
@@ -60,7 +61,7 @@ class RefinementPlan:
         return f"refinement of {self.solver}: {names}; against {self.reference} at t = {times}; norms {', '.join(self.norms)}"
 
 
-Plan = RefinementPlan | LimitPlan | TimeStepPlan | CrossCheckPlan
+Plan = RefinementPlan | LimitPlan | TimeStepPlan | CrossCheckPlan | Reading
 
 
 def plan_study(case: CaseFile, problem: Problem) -> Plan:
@@ -75,6 +76,8 @@ def plan_study(case: CaseFile, problem: Problem) -> Plan:
             return plan_time_step(case, table, problem)
         if isinstance(table, schema.CrossCheckTable):
             return plan_cross_check(case, table, problem)
+        if not isinstance(table, schema.RefinementTable):
+            return plan_reading(case, table, problem)
         return _plan_refinement(case, table, problem)
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
