@@ -17,7 +17,7 @@ from mfpde.case.build import build_problem, build_solver, fingerprint, problem_d
 from mfpde.compare import Comparison, compare
 from mfpde.console import tell, warn
 from mfpde.domain import Grid
-from mfpde.energy import Interaction, PairNetwork, TwoLayer
+from mfpde.energy import Interaction, PairNetwork, TwoLayer, WideResNet
 from mfpde.march import Timeless, march
 from mfpde.problem import Problem
 from mfpde.run import WARNING, Status, StepFailed
@@ -133,7 +133,7 @@ def _run_case(path: Path, folder: Path, options: Options, outcome: Outcome) -> N
     check_output(folder, [*(f"{case.labels[number]}.h5" for number in chosen), "comparison.json", *figures])
     tell(f"{case.table.title or path.stem}  ({path} → {folder}/)")
     for name, term in problem.energy.terms.items():
-        if isinstance(term, TwoLayer | PairNetwork):
+        if isinstance(term, TwoLayer | PairNetwork | WideResNet):
             tell(f"  {name}: {term.description}")
     if case.table.study is not None:
         tell(f"  [study] is left alone; `mfpde study {path}` carries it out")
@@ -186,7 +186,7 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
         raise solver_error(case, number, error) from error
     from mfpde.compile import announced  # which brings the compiler, as the solvers do
 
-    noted = _kernel_notes(problem, flow)
+    noted = [*_kernel_notes(problem, flow), *_level_notes(problem)]
     table = case.table.solver[number]
     origin = Label(
         title=case.table.title,
@@ -233,6 +233,13 @@ def _kernel_notes(problem: Problem, flow: object) -> list[str]:
     if not isinstance(grid, Grid):
         return []
     notes = [(name, term.on(grid).note) for name, term in problem.energy.terms.items() if isinstance(term, Interaction)]
+    return [f"{WARNING}{name}: {note}" for name, note in notes if note]
+
+
+def _level_notes(problem: Problem) -> list[str]:
+    """Which networks start with levels of unequal mass."""
+    terms = ((name, term) for name, term in problem.energy.terms.items() if isinstance(term, WideResNet))
+    notes = [(name, term.remark(problem.initial, problem.domain)) for name, term in terms]
     return [f"{WARNING}{name}: {note}" for name, note in notes if note]
 
 
@@ -323,7 +330,7 @@ def draw(
     paths = draw_comparison(runs, comparison, folder, formats)
     paths += [path for run in runs for path in draw_branches(run, folder, formats)]
     for term in problem.energy.terms.values() if problem else ():
-        if isinstance(term, TwoLayer | PairNetwork):
+        if isinstance(term, TwoLayer | PairNetwork | WideResNet):
             found = draw_network(term, runs, folder, formats)
             paths += [found] if found else []
             break

@@ -11,6 +11,7 @@ from mfpde.arrays import FloatArray
 from mfpde.distance import SLICED, Distance, check_method, wasserstein
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.pair_network import PairNetwork
+from mfpde.energy.wide_resnets import WideResNet
 from mfpde.measure import Measure, covariance, mean
 from mfpde.problem import Problem
 from mfpde.storage import StoredRun
@@ -107,9 +108,9 @@ def compare(runs: Sequence[StoredRun], reference: str | None = None, problem: Pr
     return Comparison(base.title, base.label, terms, tuple(_pair(run, base, terms, problem, method) for run in others), method)
 
 
-def networks(problem: Problem) -> list[TwoLayer | PairNetwork]:
+def networks(problem: Problem) -> list[TwoLayer | PairNetwork | WideResNet]:
     """The terms of an energy that are networks."""
-    return [term for term in problem.energy.terms.values() if isinstance(term, TwoLayer | PairNetwork)]
+    return [term for term in problem.energy.terms.values() if isinstance(term, TwoLayer | PairNetwork | WideResNet)]
 
 
 def function_distance(problem: Problem, first: Measure, second: Measure) -> float:

@@ -115,6 +115,15 @@ def covariance(measure: Measure) -> FloatArray:
     return np.asarray(spread)
 
 
+def layered_cells(domain: Domain, count: int, layers: int) -> tuple[int, ...]:
+    """About ``count`` cells, equally many along all axes; with several ``layers`` just these along frozen axes."""
+    if layers == 1 or domain.frozen.all():
+        return (max(1, round(count ** (1.0 / domain.dimension))),) * domain.dimension
+    held = layers ** int(np.sum(domain.frozen))
+    each = max(1, round((count / held) ** (1.0 / len(domain.moving))))
+    return tuple(layers if frozen else each for frozen in domain.frozen)
+
+
 def deposit(atoms: Atoms, grid: Grid) -> Density:
     """Cell averages of atoms: each is shared between the cells whose centres are around it (linear weights; all to one cell along
     frozen axes), so that mass is exact, and moments and smooth integrals are to second order away from walls."""
@@ -152,9 +161,10 @@ class DensityFunction:
             raise ValueError(f"the density must have a positive finite integral over the domain, got {total:g}")
         return Density(grid, (average / total).reshape(grid.cells))
 
-    def gauss_atoms(self, cells: int) -> Particles:
-        """The density as atoms at the Gauss–Legendre nodes of a grid of about ``cells`` cells along each axis, of total mass one."""
-        grid = self.domain.even_grid(cells)
+    def gauss_atoms(self, cells: int | tuple[int, ...]) -> Particles:
+        """The density as atoms at the Gauss–Legendre nodes of a grid of about ``cells`` cells along each axis, or of so many along each, of
+        total mass one."""
+        grid = self.domain.even_grid(cells) if isinstance(cells, int) else self.domain.grid(cells)
         parts = [(grid.places(place), weight * grid.stretch(place) * grid.weight) for place, weight in _cell_quadrature(grid)]
         points = np.concatenate([p for p, _ in parts])
         weights = np.concatenate([w * self._evaluate(p) for p, w in parts])
@@ -163,23 +173,33 @@ class DensityFunction:
             raise ValueError("the density must have a positive finite integral over the domain, got 0")
         return Particles(points[kept], weights[kept] / np.sum(weights))
 
-    def quantiles(self, count: int) -> Particles:
-        """``count`` equal atoms at the quantiles (i - 1/2)/count; in d >= 2 the images of a golden-ratio lattice."""
-        return Particles.equal(self._push(lattice(count, self.domain.dimension)))
+    def quantiles(self, count: int, layers: int = 1) -> Particles:
+        """``count`` equal atoms at the quantiles (i - 1/2)/count; in d >= 2 the images of a golden-ratio lattice, of which frozen axes
+        take the midpoints: along the first, a part with a share k/count of the mass has k atoms. ``layers``: in each of so many such parts
+        every other coordinate is at midpoints, too."""
+        unit = lattice(count, self.domain.dimension)
+        if self._depths_first:
+            unit = _spread_in_layers(unit, layers)[:, np.argsort(self._depths_first)]
+        return Particles.equal(self._push(unit))
 
-    def grid_atoms(self, count: int) -> Particles:
-        """One atom for each cell of a grid of about ``count`` cells, at its centre and with its mass; none where that is negligible.
+    def grid_atoms(self, count: int, layers: int = 1) -> Particles:
+        """One atom for each cell of a grid of about ``count`` cells, at its centre and with its mass; none where that is negligible. With
+        several ``layers`` there are just so many cells along frozen axes.
 
         Unlike equal atoms these are as dense in the tails as anywhere else.
         """
-        density = self.on(self.domain.even_grid(max(1, round(count ** (1.0 / self.domain.dimension)))))
+        density = self.on(self.domain.grid(layered_cells(self.domain, count, layers)))
         weights = density.weights
         kept = weights > _NEGLIGIBLE * float(np.max(weights))
         return Particles(np.ascontiguousarray(density.points[kept]), weights[kept] / np.sum(weights[kept]))
 
     def sample(self, count: int, generator: np.random.Generator) -> Particles:
-        """``count`` equal atoms drawn independently."""
-        return Particles.equal(self._push(generator.random((count, self.domain.dimension))))
+        """``count`` equal atoms drawn independently; where axes are frozen, one from each of ``count`` parts of equal mass along the first
+        of them, so that a part with a share k/count of the mass has k atoms."""
+        unit = generator.random((count, self.domain.dimension))
+        if self._depths_first:
+            unit[:, self._depths_first[0]] = (np.arange(count) + unit[:, self._depths_first[0]]) / count
+        return Particles.equal(self._push(unit))
 
     def values(self, points: FloatArray) -> FloatArray:
         """The function at points (M, d), not normalised, (M,)."""
@@ -198,8 +218,25 @@ class DensityFunction:
     def _fine(self) -> Density:
         return self.on(self.domain.even_grid(_FINE_CELLS[self.domain.dimension]))
 
+    @cached_property
+    def _depths_first(self) -> list[int]:
+        """The axes of a box with the frozen ones before the others; none where just one, or none or all, of the axes are frozen."""
+        frozen = self.domain.frozen if self.domain.box is self.domain else np.zeros(0, dtype=bool)
+        return np.argsort(~frozen, kind="stable").tolist() if frozen.any() and not frozen.all() else []
+
+    @cached_property
+    def _turned(self) -> "DensityFunction":
+        """The same density with the frozen coordinates before the others."""
+        order = self._depths_first
+        back = np.argsort(order)
+        return DensityFunction(lambda points: self.function(points[:, back]), Domain(tuple(self.domain.axes[k] for k in order)))
+
     def _push(self, uniform: FloatArray) -> FloatArray:
-        """Inverse Rosenblatt transform of points (N, d) of the unit cube, by a density that is linear in each cell."""
+        """Inverse Rosenblatt transform of points (N, d) of the unit cube, by a density that is linear in each cell; frozen coordinates come
+        first, so that their law is exact."""
+        order = self._depths_first
+        if order != sorted(order):
+            return np.ascontiguousarray(self._turned._push(uniform[:, order])[:, np.argsort(order)])
         if self.domain.dimension == 1:
             edges = self._fine.grid.edges(0)
             return _invert_linear(uniform[:, 0], np.ravel(self._fine.weights), edges, self._slopes(edges))[:, None]
@@ -342,6 +379,16 @@ def lattice(count: int, dimension: int) -> FloatArray:
         ratio = (1.0 + ratio) ** (1.0 / dimension)
     shifts = [np.mod(0.5 + np.arange(count) * ratio**-k, 1.0) for k in range(1, dimension)]
     return np.stack([first, *shifts], axis=1)
+
+
+def _spread_in_layers(unit: FloatArray, layers: int) -> FloatArray:
+    """Points (N, d) sorted by their first coordinate, the others replaced by midpoints in the same order in each of the equal layers."""
+    if layers == 1:
+        return unit
+    found = unit.copy()
+    for rows in np.split(np.arange(len(unit)), np.searchsorted(unit[:, 0], np.arange(1, layers) / layers)):
+        found[rows, 1:] = (np.argsort(np.argsort(unit[rows, 1:], axis=0), axis=0) + 0.5) / max(len(rows), 1)
+    return found
 
 
 def _cell_quadrature(grid: Grid) -> Iterator[tuple[FloatArray, float]]:

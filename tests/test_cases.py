@@ -16,6 +16,13 @@ CASES = [path for path in ALL if "solver" in tomllib.loads(path.read_text(encodi
 ALONE = [path for path in ALL if path not in CASES]
 """Those that are a study and nothing else."""
 FEW = {
+    "sparse_recovery": ("study.path_norm=[0.1]", "study.students=12", "study.seeds=1"),
+    "multilayer": (
+        *("study.chaos.depths=[3]", "study.chaos.widths=[8,16,32]", "study.chaos.seeds=6", "study.chaos.nodes=12", "study.chaos.end=1.0"),
+        *("study.collapse.depths=[3]", "study.collapse.widths=[8,16,32]", "study.collapse.end=2.0", "study.collapse.allowance=0.3"),
+        *("study.residual.depths=[2,4,8]", "study.residual.nodes=6", "study.residual.end=2.0", "study.residual.widths=[2,4,8]"),
+        *("study.residual.seeds=4", "study.residual.allowance=0.4"),
+    ),
     "sgd": ("study.diagram.runs=200", "study.escape.steps=50", "study.training.steps=200", "study.particles.counts=[4, 8]"),
     "two_scalings": ("study.curves.end=1.0", "study.curves.seeds=1", "study.heat_map.end=1.0", "study.lazy.widths=[50,100,200]"),
 }
@@ -26,6 +33,10 @@ SMALL = {
     "particle_limit": "[64]",
     "heat_refinement": "[64]",
     "circle": "[64]",
+    "stationarity": "[64]",
+    "teacher_recovery": "[64]",
+    "convergence_speed": "[64]",
+    "convergence_reversed": "[64]",
 }
 SMALL |= dict.fromkeys(("aggregation", "cross_check", "desai_zwanzig", "jko", "keller_segel", "porous_medium", "semicircle"), "[64]")
 FEWEST = {"semicircle": 40}
@@ -34,13 +45,18 @@ FEWEST = {"semicircle": 40}
 def test_all_cases_are_here():
     assert {path.stem for path in ALL} >= {
         "two_scalings",
+        "multilayer",
+        "sparse_recovery",
         "sgd",
         "teacher_student",
         "teacher_density",
         "two_dimensional",
         "trained_output",
         "ensemble_resnet",
+        "wide_resnet",
         "circle",
+        "convergence_speed",
+        "convergence_reversed",
         "real_data",
         "noisy_student",
         "desai_zwanzig",
@@ -112,7 +128,21 @@ def test_a_shipped_case_keeps_its_certificates_at_full_size(path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["heat_refinement", "porous_medium", "jko", "cross_check", "two_scalings", "sgd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "circle",
+        "heat_refinement",
+        "porous_medium",
+        "jko",
+        "cross_check",
+        "two_scalings",
+        "sgd",
+        "stationarity",
+        "multilayer",
+        "wide_resnet_limits",
+    ],
+)
 def test_a_shipped_study_shows_what_it_expects(name, tmp_path):
     path = next(path for path in ALL if path.stem == name)
     assert main(["study", str(path), "--output", str(tmp_path), "--no-figures"]) == 0

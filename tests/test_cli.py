@@ -25,6 +25,8 @@ from tests.command import call
 SHIPPED = [
     "aggregation",
     "circle",
+    "convergence_reversed",
+    "convergence_speed",
     "cross_check",
     "desai_zwanzig",
     "disk",
@@ -33,20 +35,23 @@ SHIPPED = [
     "incompressible",
     "jko",
     "keller_segel",
+    "multilayer",
     "noisy_student",
     "particle_limit",
     "porous_medium",
     "real_data",
     "semicircle",
     "sgd",
+    "sparse_recovery",
     "teacher_density",
     "teacher_student",
     "trained_output",
     "training",
     "two_dimensional",
     "two_scalings",
+    "wide_resnet",
 ]
-ALONE = ["two_scalings", "sgd"]
+ALONE = ["two_scalings", "sgd", "multilayer", "sparse_recovery"]
 COMMANDS = ["run", "study", "check", "compare", "plot", "info", "cases", "schema"]
 
 SMALL = """title = "A small case"
@@ -256,7 +261,8 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     assert schema["$schema"].startswith("https://json-schema.org/")
     top = {"title", "domain", "energy", "initial", "time", "solver", "compare", "study"}
     axis = {"lower", "upper", "periodic", "frozen", "walls", "axes", "radius", "center"}
-    network = {"activation", "inputs", "teacher", "parameter", "bias", "output", "outputs", "expectation", "decay"}
+    network = {"activation", "inputs", "teacher", "parameter", "bias", "output", "outputs", "expectation", "decay", "path_norm"}
+    network |= {"depth", "approximation", "teacher_approximation"}
     limit = {"counts", "runs", "quantities", "quantile", "w1", "sliced", "function", "barycentre", "variance", "loss_spread", "loss_mean"}
     movement = {"tau", "method", "accuracy", "epsilon", "debiased"}
     training = {"learning_rate", "batch", "epochs", "diffusion", "blob_width", "factors", "distance"}
@@ -269,13 +275,15 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     study |= {"outer", "mean_field_outer", "inner", "radius"}
     study |= {"diagram", "escape", "training", "particles", "learning_rates", "batches", "replacement", "points", "left", "right", "copies"}
     study |= {"factor", "time_step", "steepness", "noise"}
+    study |= {"path_norm", "students", "amplitude", "angle"}
+    study |= {"chaos", "collapse", "residual", "depths", "neurons", "nodes", "scalings", "middle", "last", "ends", "test"}
+    study |= {"mean", "deviation"}
     assert [set(table["properties"]) for table in schema["anyOf"]] == [top, {"title", "study"}]
     assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training | movement
 
 
-def test_the_readme_names_every_key_and_its_default(schema: Any) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    table = readme[readme.index("**The keys of a case**") : readme.index("**A study**")]
+def test_the_documents_name_every_key_and_its_default(schema: Any) -> None:
+    table = (Path(__file__).parent.parent / "docs" / "keys.md").read_text(encoding="utf-8").split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
     assert {len(row) for row in rows} == {4}
     tables = {key for part in schema["$defs"].values() for key in part.get("properties", {})}

@@ -342,12 +342,18 @@ def test_a_study_alone_writes_its_files_and_resumes_to_the_same_bits(tmp_path, c
         "study.csv",
         "study.h5",
         "study-curves.png",
+        "study-paths.png",
         "study-heat-map.png",
         "study-lazy.png",
     }
     whole = _arrays(out / "study.h5")
     assert np.isfinite(whole["heat_risk"]).all()
     assert np.isfinite(whole["curve_risk"]).all()
+    inner, outer = whole["curve_inner"], whole["curve_outer"]
+    assert np.array_equal(inner[2], np.broadcast_to(inner[2, :, :1], inner[2].shape))  # random features stay
+    assert np.array_equal(inner[0, :, 0], inner[2, :, 0])
+    assert not np.array_equal(inner[0, :, 0], inner[0, :, -1])
+    assert np.array_equal(np.sign(outer), np.sign(whole["curve_strength"]))
     data = json.loads((out / "study.json").read_text())
     assert data["study"] == "two_scalings"
     assert data["arrays"]["heat_risk"]["dimensions"] == ["model", "heat_seed", "width", "samples"]

@@ -175,7 +175,7 @@ UNKNOWN_WORDS = {
         '"two_layers"',
         "energy[0].kind",
         '"two_layers"',
-        "two_layer, ensemble_resnet, potential, entropy",
+        "two_layer, ensemble_resnet, wide_resnet, potential, entropy",
         'mean "two_layer"?',
         at="two_layers",
     ),
@@ -193,7 +193,7 @@ UNKNOWN_WORDS = {
     "unknown reference": wrong(
         'reference = "fv"', 'reference = "particle"', "compare.reference", "fv, particles", 'mean "particles"?', at="reference"
     ),
-    "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, ensemble_resnet, potential, entropy"),
+    "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, ensemble_resnet, wide_resnet, potential, entropy"),
     "solver without kind": wrong('kind = "particles"\n', "", "solver[1]", "`kind`", "finite_volume, particles"),
     "study without kind": wrong(
         COMPARE,

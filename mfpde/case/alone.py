@@ -5,11 +5,13 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, StringConstraints
 
 from mfpde.case import schema
+from mfpde.case.multilayer_schema import MultilayerTable
 from mfpde.case.scalings_schema import InputTable, TargetTable, TwoScalingsTable
 from mfpde.case.sgd_schema import SgdStabilityTable
+from mfpde.case.sparse_schema import SparseRecoveryTable
 from mfpde.case.tables import Table
 
-StandAloneTable = Annotated[TwoScalingsTable | SgdStabilityTable, Field(discriminator="kind")]
+StandAloneTable = Annotated[TwoScalingsTable | SgdStabilityTable | MultilayerTable | SparseRecoveryTable, Field(discriminator="kind")]
 """One of the kinds."""
 _UNIONS: dict[str, Any] = {"study": StandAloneTable, "inputs": InputTable, "target": TargetTable}
 _TITLE = StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")

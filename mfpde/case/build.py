@@ -36,13 +36,15 @@ from mfpde.energy import (
     Samples,
     TwoLayer,
     Uniform,
+    WideResNet,
     closed_two_layer,
     ensemble_resnet,
     two_layer,
+    wide_resnet,
 )
 from mfpde.energy.base import Energy
 from mfpde.energy.constraints import constraint
-from mfpde.energy.potential import weight_decay
+from mfpde.energy.potential import path_norm, weight_decay
 from mfpde.measure import DensityFunction, Particles, ProductDensity
 from mfpde.problem import Problem
 
@@ -68,6 +70,7 @@ def build_problem(case: CaseFile) -> Problem:
         energy = EnergySum(_terms(case, domain))
         _check_constraints(case.table, energy)
         _check_kernels(case.table, energy, domain)
+        _check_levels(case.table, energy)
         _check_batches(case.table, energy)
         problem = Problem(energy, domain, initial, _times(case.table.time))
         check_movements(case, problem)
@@ -254,7 +257,9 @@ def _law(table: schema.Initial, domain: Domain, key: Key) -> ProductDensity:
         centre = np.array(table.center, dtype=float)
     if not domain.contains(centre[None])[0]:
         raise CaseError((*key[:-1], "center"), f"the law's centre {centre.tolist()} is outside the domain")
-    functions = (_Bell(c, table.scale or 1.0) if table.law == "normal" else _Step(c, table.scale or math.inf) for c in centre.tolist())
+    bell, width = table.law == "normal", table.scale
+    places = zip(centre.tolist(), domain.axes, strict=True)
+    functions = [_Step(c, math.inf) if a.frozen else _Bell(c, width or 1.0) if bell else _Step(c, width or math.inf) for c, a in places]
     return ProductDensity.of(domain, [DensityFunction(f, Domain((a,))) for f, a in zip(functions, domain.axes, strict=True)])
 
 
@@ -404,7 +409,8 @@ def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: 
     if solver.batch is not None:
         networks = [term for term in table.energy if isinstance(term, schema.NetworkTerm)]
         if not networks:
-            raise CaseError((*key, "batch"), "is of a network's inputs, but no term is two_layer or ensemble_resnet; leave it out")
+            words = "is of a network's inputs, but no term is two_layer, ensemble_resnet or wide_resnet; leave it out"
+            raise CaseError((*key, "batch"), words)
         for term in networks:
             if solver.epochs and not isinstance(term.inputs, schema.SampleInputs) and term.inputs.count is None:
                 raise CaseError((*key, "epochs"), "epochs are for inputs that are samples, or so many draws (`count`); leave it out")
@@ -412,7 +418,8 @@ def _check_choices(solver: schema.ParticleSolver, table: schema.CaseTable, key: 
 
 def _check_batches(table: schema.CaseTable, energy: EnergySum) -> None:
     """Raises CaseError where an epoch has less than one minibatch."""
-    sizes = [term.size for term in energy.terms.values() if isinstance(term, TwoLayer | PairNetwork) and term.size is not None]
+    networks = (term for term in energy.terms.values() if isinstance(term, TwoLayer | PairNetwork | WideResNet))
+    sizes = [term.size for term in networks if term.size is not None]
     for number, solver in enumerate(table.solver):
         if isinstance(solver, schema.ParticleSolver) and solver.epochs and solver.batch is not None and solver.batch > min(sizes):
             raise CaseError(("solver", number, "batch"), f"got {solver.batch}, but an epoch has {min(sizes)} inputs; accepted: up to that")
@@ -441,6 +448,19 @@ def _check_kernels(table: schema.CaseTable, energy: EnergySum, domain: Domain) -
                 raise CaseError(("solver", number, "cells"), str(error)) from error
 
 
+def _check_levels(table: schema.CaseTable, energy: EnergySum) -> None:
+    """Raises CaseError where a solver's cells along the depth do not divide into the levels of a network."""
+    wide = [term for term in energy.terms.values() if isinstance(term, WideResNet)]
+    for number, solver in enumerate(table.solver):
+        if isinstance(solver, schema.ParticleSolver) or solver.cells is None:
+            continue
+        for term in wide:
+            try:
+                term.depth.check(solver.cells[-1])
+            except ValueError as error:
+                raise CaseError(("solver", number, "cells"), str(error)) from error
+
+
 def check_cells(cells: list[int], domain: Domain, key: Key) -> None:
     """Raises CaseError unless finite volumes can have these cells on the domain."""
     if domain.dimension > 3:
@@ -456,6 +476,14 @@ def check_cells(cells: list[int], domain: Domain, key: Key) -> None:
         raise CaseError(key, f"{math.prod(cells)} cells are more than the {_MOST_CELLS} that are accepted")
 
 
+def teacher_of(case: CaseFile, number: int, domain: Domain) -> Neurons | DensityFunction | None:
+    """The teacher of the energy term ``number``, None where it has none or learns data. Raises CaseError."""
+    table = case.table.energy[number]
+    if not isinstance(table, schema.NetworkTerm) or table.teacher.column is not None:
+        return None
+    return _teacher(table, domain, ("energy", number, "teacher"))
+
+
 def _terms(case: CaseFile, domain: Domain) -> dict[str, Energy]:
     """The energy terms by label; unlabelled ones are called by their kind, with a number from the second on."""
     terms: dict[str, Energy] = {}
@@ -467,12 +495,20 @@ def _terms(case: CaseFile, domain: Domain) -> dict[str, Energy]:
         while label in terms:
             label, count = f"{table.kind}_{count}", count + 1
         terms[label] = _term(case, table, domain, ("energy", number))
-        if isinstance(table, schema.TwoLayerTerm) and table.decay is not None:
-            if f"{label}_decay" in terms:
-                message = f'is a term of its own, and "{label}_decay" is taken; give the network a label'
-                raise CaseError(("energy", number, "decay"), message)
-            terms[f"{label}_decay"] = weight_decay(table.decay)
+        for name, penalty in _penalties(table).items():
+            if f"{label}_{name}" in terms:
+                message = f'is a term of its own, and "{label}_{name}" is taken; give the network a label'
+                raise CaseError(("energy", number, name), message)
+            terms[f"{label}_{name}"] = penalty
     return terms
+
+
+def _penalties(table: schema.Term) -> dict[str, Energy]:
+    """The penalties of a network, by the keys that ask for them."""
+    if not isinstance(table, schema.TwoLayerTerm):
+        return {}
+    found: dict[str, Energy] = {} if table.decay is None else {"decay": weight_decay(table.decay)}
+    return found if table.path_norm is None else found | {"path_norm": path_norm(table.path_norm, table.outputs)}
 
 
 def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energy:
@@ -488,6 +524,8 @@ def _term(case: CaseFile, table: schema.Term, domain: Domain, key: Key) -> Energ
         return _interaction(case.table, table, domain, (*key, "kernel"))
     if isinstance(table, schema.EnsembleResNetTerm):
         return _ensemble(case, table, domain, key)
+    if isinstance(table, schema.WideResNetTerm):
+        return _wide(case, table, domain, key)
     return _two_layer(case, table, domain, key)
 
 
@@ -580,6 +618,36 @@ def _ensemble(case: CaseFile, table: schema.EnsembleResNetTerm, domain: Domain, 
         raise CaseError(key, str(error)) from error
 
 
+def _wide(case: CaseFile, table: schema.WideResNetTerm, domain: Domain, key: Key) -> Energy:
+    axes, names = table.dimension**2, ", ".join(domain.names)
+    if domain.dimension != axes + 1:
+        words = f"each θ is a {table.dimension} x {table.dimension} matrix, which with the depth needs {axes + 1} axes"
+        raise CaseError((*key, "dimension"), f"{words}; the domain has {domain.dimension} ({names})")
+    if not isinstance(domain, Disk) and not domain.axes[-1].frozen:
+        words = "is the depth, along which nothing moves: frozen = true"
+        raise CaseError(("domain", domain.names[-1]), f"the last axis of a wide_resnet {words}")
+    if domain.periodic.any():
+        raise CaseError((*key, "kind"), "residual networks are not periodic in their parameters; leave no axis periodic")
+    law, data = _inputs(case, table, domain, (*key, "inputs"))
+    _check_width(law, table, domain, (*key, "inputs"))
+    teacher = data if data is not None else _teacher(table, domain, (*key, "teacher"))
+    try:
+        return wide_resnet(
+            domain,
+            table.activation,
+            law,
+            teacher,
+            dimension=table.dimension,
+            depth=table.depth,
+            approximation=table.approximation,
+            teacher_approximation=table.teacher_approximation or "exact",
+        )
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise CaseError(key, f"the numbers are too large or too small for the arithmetic ({error})") from error
+    except ValueError as error:
+        raise CaseError(key, str(error)) from error
+
+
 def _check_width(law: InputLaw, table: schema.NetworkTerm, domain: Domain, key: Key) -> None:
     width = _width(table, domain)
     if isinstance(law, Samples) and law.points.shape[1] != width:
@@ -593,14 +661,14 @@ def _check_width(law: InputLaw, table: schema.NetworkTerm, domain: Domain, key: 
 
 def _width(table: schema.NetworkTerm, domain: Domain) -> int:
     """How many inputs the parameters take."""
-    if isinstance(table, schema.EnsembleResNetTerm):
+    if isinstance(table, schema.EnsembleResNetTerm | schema.WideResNetTerm):
         return table.dimension
     return 2 if table.parameter == "angle" else _neuron_axes(table, domain) - table.bias
 
 
 def _neuron_axes(table: schema.NetworkTerm, domain: Domain) -> int:
     """How many axes a single θ has."""
-    if isinstance(table, schema.EnsembleResNetTerm):
+    if isinstance(table, schema.EnsembleResNetTerm | schema.WideResNetTerm):
         return domain.dimension
     return domain.dimension - table.outputs if table.output == "trained" else domain.dimension // table.outputs
 

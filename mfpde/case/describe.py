@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from mfpde.case import schema
 from mfpde.case.errors import shown
-from mfpde.energy import Interaction, PairNetwork, TwoLayer
+from mfpde.energy import Interaction, PairNetwork, TwoLayer, WideResNet
 from mfpde.energy.base import Energy, EnergySum
 
 
 def describe_terms(tables: Sequence[schema.Term], energy: EnergySum) -> Iterator[tuple[str, str]]:
-    """The names and formulas of all terms; a network's weight decay is one of its own."""
+    """The names and formulas of all terms; a network's penalties are some of their own."""
     terms = iter(energy.terms.items())
     for table in tables:
         name, term = next(terms)
@@ -17,6 +17,8 @@ def describe_terms(tables: Sequence[schema.Term], energy: EnergySum) -> Iterator
         if isinstance(table, schema.TwoLayerTerm) and table.decay is not None:
             weights = " + |w|²" if table.output == "trained" else ""
             yield next(terms)[0], f"λ/2 ∫|θ|²{weights} dρ with λ = {table.decay:g}"
+        if isinstance(table, schema.TwoLayerTerm) and table.path_norm is not None:
+            yield next(terms)[0], f"λ ∫|w||θ| dρ with λ = {table.path_norm:g}"
 
 
 def describe_term(table: schema.Term, term: Energy) -> str:
@@ -32,7 +34,9 @@ def describe_term(table: schema.Term, term: Energy) -> str:
     if isinstance(table, schema.InteractionTerm):
         form = f" ({term.kernel.form})" if isinstance(term, Interaction) else ""
         return f"½ ∬ c W(x − y) dρ dρ with W = {_text(table.kernel)}, c = {table.coefficient:g}{form}"
-    made = f"\n    {term.description}" if isinstance(term, TwoLayer | PairNetwork) else ""
+    made = f"\n    {term.description}" if isinstance(term, TwoLayer | PairNetwork | WideResNet) else ""
+    if isinstance(table, schema.WideResNetTerm):
+        return f"{_wide(table)}, σ = {table.activation}, x {_inputs(table)}, y {_teacher(table.teacher)}{made}"
     if isinstance(table, schema.EnsembleResNetTerm):
         recursion = "X⁰ = x, X^{l+1} = X^l + σ(θ^l X^l)/L"
         return f"½ E|∫X^L dρ − y|², {recursion}, σ = {table.activation}, x {_inputs(table)}, y {_teacher(table.teacher)}{made}"
@@ -58,6 +62,17 @@ def _outputs(table: schema.TwoLayerTerm) -> str:
     if table.output == "trained":
         return ", w the last axis" if table.outputs == 1 else f", w the last {table.outputs} axes"
     return "" if table.outputs == 1 else f", {table.outputs} outputs with a θ for each"
+
+
+def _wide(table: schema.WideResNetTerm) -> str:
+    """The network of a wide ResNet or its expansion."""
+    if table.approximation == "first":
+        return "½ E|X − y|², X = x + ∫σ(θx)dρ"
+    if table.approximation == "second":
+        return "½ E|X − y|², X = x + ∫σ(θx)dρ + ∬σ'(θx)∘θσ(θ'x) dρ dρ' over θ behind θ'"
+    if table.depth == "continuous":
+        return "½ E|X(1) − y|², X(0) = x, dX/dε = ∫σ(θX)ρ(dθ|ε)"
+    return "½ E|X^L − y|², X⁰ = x, X^{ℓ+1} = X^ℓ + ∫σ(θX^ℓ)dρ over level ℓ"
 
 
 def _inputs(table: schema.NetworkTerm) -> str:

@@ -16,6 +16,9 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
+from mfpde.case.convergence_speed_schema import ConvergenceSpeedTable
+from mfpde.case.spectrum_schema import SpectrumTable
+from mfpde.case.stationarity_schema import StationarityTable
 from mfpde.case.tables import (
     MOST,
     NO_CONTROL,
@@ -29,6 +32,8 @@ from mfpde.case.tables import (
     Text,
     check_distinct,
 )
+from mfpde.case.teacher_recovery_schema import TeacherRecoveryTable
+from mfpde.case.wide_resnet_schema import WideResNetTable
 from mfpde.choices import excluded
 
 
@@ -231,10 +236,13 @@ class TwoLayerTerm(Table):
         "quadrature", description="closed: closed forms for normal inputs, any number of them, and some activations"
     )
     decay: Positive | None = Field(None, description="λ of a weight decay λ/2 ∫|θ|² + |w|² dρ, which is a term of its own")
+    path_norm: Positive | None = Field(None, description="λ of a penalty λ∫|w||θ|dρ on trained outputs, which is a term of its own")
     tolerance: Annotated[float, Field(ge=1e-14, le=0.1)] | None = Field(None, description="relative error of the compressed features")
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
+        if self.path_norm is not None and (self.output != "trained" or self.parameter == "angle"):
+            raise ValueError('`path_norm` is of output weights times vectors; it needs output = "trained" and parameter = "vector"')
         if self.decay is not None and self.parameter == "angle":
             raise ValueError("`decay` is of vectors, whose length an angle does not have; add a potential instead")
         if self.expectation == "closed" and (not isinstance(self.inputs, NormalInputs) or self.inputs.count is not None):
@@ -275,7 +283,47 @@ class EnsembleResNetTerm(Table):
         return self
 
 
-NetworkTerm = TwoLayerTerm | EnsembleResNetTerm
+class WideResNetTerm(Table):
+    """E = ½ E_x|X^L(x; ρ) − y(x)|² with X⁰ = x, X^{ℓ+1} = X^ℓ + ∫_{level ℓ}σ(θX^ℓ)dρ: one residual network, wide at every level."""
+
+    kind: Literal["wide_resnet"]
+    label: Label | None = None
+    activation: ActivationName
+    inputs: Inputs = Field(default_factory=lambda: NormalInputs(law="normal"))
+    teacher: Teacher = Field(
+        description="as of two_layer, a neuron being a unit in the coordinates of the domain, θ and then its depth; weights are masses, "
+        "1/L on each level for a network like the students"
+    )
+    dimension: Annotated[int, Field(ge=1, le=4)] = Field(
+        1, description="d of inputs, states and outputs; the axes are the d × d matrix θ, row after row, and last, frozen, the depth"
+    )
+    depth: Annotated[int, Field(ge=1, le=1000)] | Literal["continuous"] = Field(
+        description="the number L of levels, which divide the last axis into equal parts; continuous: the limit of many levels"
+    )
+    approximation: Literal["exact", "first", "second"] = Field(
+        "exact", description="first, second: expanded to this order in θ, which is an expansion where σ(0) = 0"
+    )
+    teacher_approximation: Literal["exact", "first", "second"] | None = Field(
+        None, description="of the network that computes y; default: exact, so that losses are of one problem whatever the student"
+    )
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network computes."""
+        return self.dimension
+
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
+        if any(len(weights) > 1 for weights in self.teacher.weights or []):
+            raise ValueError("`weights` of a teacher are one number for each of its units, which have all outputs")
+        if self.teacher.column is not None and len(self.teacher.column) != self.dimension:
+            raise ValueError(f"the network has {self.dimension} outputs (`dimension`), but the teacher {len(self.teacher.column)} columns")
+        if self.teacher.column is not None and self.teacher_approximation is not None:
+            raise ValueError("`teacher_approximation` is of a teacher that is a network, but it is a column; leave it out")
+        return self
+
+
+NetworkTerm = TwoLayerTerm | EnsembleResNetTerm | WideResNetTerm
 """Terms with inputs and a teacher, of which minibatches can be drawn."""
 
 
@@ -345,7 +393,14 @@ class InteractionTerm(Table):
 
 
 Term = Annotated[
-    TwoLayerTerm | EnsembleResNetTerm | PotentialTerm | EntropyTerm | PorousMediumTerm | IncompressibleTerm | InteractionTerm,
+    TwoLayerTerm
+    | EnsembleResNetTerm
+    | WideResNetTerm
+    | PotentialTerm
+    | EntropyTerm
+    | PorousMediumTerm
+    | IncompressibleTerm
+    | InteractionTerm,
     Field(discriminator="kind"),
 ]
 
@@ -357,7 +412,9 @@ class Initial(Table):
     factors: dict[str, Text] | None = Field(
         None, min_length=1, max_length=16, description="a product: for each axis an expression in its own name; axes left out are uniform"
     )
-    law: Literal["normal", "uniform"] | None = Field(None, description="independent coordinates, cut off at the ends of the axes")
+    law: Literal["normal", "uniform"] | None = Field(
+        None, description="independent coordinates, cut off at the ends of the axes; uniform along frozen ones"
+    )
     center: Row | None = Field(None, description="of the law, one number for each axis; default: 0 for normal, the middle for uniform")
     scale: Positive | None = Field(None, description="deviation of normal, default 1; half width of uniform, default the whole axis")
     atoms: list[Row] | None = Field(None, min_length=1)
@@ -495,19 +552,20 @@ class MovementSolver(Table):
     kind: Literal["jko"]
     label: Label | None = None
     tau: Positive = Field(description="the longest step; steps have equal lengths up to each saved time")
-    method: Literal["auto", "quantile", "residual", "transport", "entropic", "back_and_forth"] = Field(
+    method: Literal["auto", "quantile", "residual", "lagrangian", "transport", "entropic", "back_and_forth"] = Field(
         "auto",
         description="quantile: a density on an interval or circle, any energy; residual: networks and potentials, atoms in any dimension; "
+        "lagrangian: the positions of atoms in any dimension, any energy that is finite on atoms; "
         "back_and_forth: boxes of one or two axes with one internal energy; entropic: Sinkhorn's scaling on cells, any energy; transport: "
         "the plain definition on few cells; auto: the fastest that has no bias",
     )
     cells: list[Annotated[int, Field(ge=1, le=10_000_000)]] | None = Field(
-        None, min_length=1, max_length=3, description="the grid of densities (not with residual); with quantile they are only stored there"
+        None, min_length=1, max_length=3, description="the grid of densities (not for atoms); with quantile they are only stored there"
     )
     count: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         None,
-        description="with quantile: cells of fixed masses, default four for each of `cells`; with residual: about so many atoms for the "
-        "initial density",
+        description="with quantile: cells of fixed masses, default four for each of `cells`; with residual and lagrangian: about so many "
+        "atoms for the initial density",
     )
     order: Annotated[int, Field(ge=1, le=2)] = Field(1, description="of convergence in tau; 2 is the variational BDF2 method")
     tolerance: Annotated[float, Field(ge=1e-12, le=1e-1)] | None = Field(
@@ -523,10 +581,11 @@ class MovementSolver(Table):
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
-        if self.method not in ("auto", "residual") and self.cells is None:
+        atoms = self.method in ("residual", "lagrangian")
+        if self.method != "auto" and not atoms and self.cells is None:
             raise ValueError(f'method = "{self.method}" needs `cells`, the grid on which densities are stored, e.g. cells = [512]')
-        if self.method == "residual" and self.cells is not None:
-            raise ValueError('method = "residual" moves atoms, which have no `cells`; leave them out')
+        if atoms and self.cells is not None:
+            raise ValueError(f'method = "{self.method}" moves atoms, which have no `cells`; leave them out')
         return self
 
 
@@ -740,7 +799,15 @@ class CrossCheckTable(Table):
 
 
 StudyTable = Annotated[
-    RefinementTable | ParticleLimitTable | TimeStepTable | CrossCheckTable,
+    RefinementTable
+    | ParticleLimitTable
+    | TimeStepTable
+    | CrossCheckTable
+    | TeacherRecoveryTable
+    | ConvergenceSpeedTable
+    | WideResNetTable
+    | StationarityTable
+    | SpectrumTable,
     Field(discriminator="kind"),
 ]
 

@@ -97,10 +97,10 @@ def cost_and_slope(one: Quantiles, two: Quantiles, shift: float, length: float, 
     levels = np.union1d(one.levels, inside)
     start, end = levels[:-1], levels[1:]
     x, y = one.at(start, end), other.at(start, end)
-    return _cost(end - start, x[0] - y[0], x[1] - y[1], order), _slope(x, y, length, order)
+    return linear_cost(end - start, x[0] - y[0], x[1] - y[1], order), _slope(x, y, length, order)
 
 
-def _cost(mass: FloatArray, a: FloatArray, b: FloatArray, order: int) -> float:
+def linear_cost(mass: FloatArray, a: FloatArray, b: FloatArray, order: int) -> float:
     """∫ of |gap|^p over intervals of ``mass`` on which the gap is linear from a to b, all (n,)."""
     if order == 2:
         return float(np.sum(mass * (a * a + a * b + b * b)) / 3.0)

@@ -12,6 +12,7 @@ from mfpde.energy.pair_kernel import PairKernel
 from mfpde.energy.pair_network import PairNetwork
 from mfpde.energy.potential import Potential
 from mfpde.energy.resnets import ensemble_resnet, stationary_residual
+from mfpde.energy.wide_resnets import WideResNet, wide_resnet
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,8 +34,10 @@ __all__ = [
     "Samples",
     "TwoLayer",
     "Uniform",
+    "WideResNet",
     "closed_two_layer",
     "ensemble_resnet",
     "stationary_residual",
     "two_layer",
+    "wide_resnet",
 ]

@@ -1,5 +1,6 @@
 """What every energy offers to the solvers, and sums of energies."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -47,6 +48,17 @@ class GridQuadratic(Protocol):
         """Add K₋ρ to ``out``, where K = K₊ − K₋ and both are positive semidefinite; nothing where K is."""
 
 
+@runtime_checkable
+class GridCurved(Protocol):
+    """A prepared energy that is smooth but no quadratic form, for implicit steps."""
+
+    def add_drift(self, rho: FloatArray, xi: FloatArray) -> float:
+        """As that of a GridEnergy."""
+
+    def add_curvature(self, rho: FloatArray, change: FloatArray, out: FloatArray) -> None:
+        """Add the derivative of the first variation at ``rho`` along ``change`` to ``out``, all (size,)."""
+
+
 class Energy(Protocol):
     """A functional E of a measure on Ω ⊂ R^d."""
 
@@ -85,6 +97,15 @@ class ValueAndGradient(Protocol):
 
 
 @runtime_checkable
+class Layered(Protocol):
+    """An energy that sees frozen coordinates only by the equal parts of the axis in which they lie."""
+
+    @property
+    def layers(self) -> int:
+        """How many parts there are."""
+
+
+@runtime_checkable
 class Mollified(Protocol):
     """An energy of the density that stands for atoms by the density of blobs."""
 
@@ -106,6 +127,11 @@ class EnergySum:
     def temperature(self) -> float:
         """The sum of the entropies' coefficients."""
         return float(sum(term.temperature for term in self.terms.values()))
+
+    @property
+    def layers(self) -> int:
+        """Into how many equal parts frozen axes fall, each of which must hold its own share of the atoms; 1 where none matter."""
+        return math.lcm(*(term.layers for term in self.terms.values() if isinstance(term, Layered)))
 
     @property
     def drift(self) -> "EnergySum | None":

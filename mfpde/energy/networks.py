@@ -173,7 +173,7 @@ def closed_two_layer(
     if not model.taught:
         raise ValueError("data belong to samples, whose expectation is a sum; a closed form needs a teacher")
     if activation == "relu" and model.width == 2:
-        features = harmonic_features(model.parameters, inputs.second_moment(2), QUADRATURE_TOLERANCE[2])
+        features = harmonic_features(model.parameters, inputs.second_moment(2), _harmonic_tolerance(tolerance, QUADRATURE_TOLERANCE[2]))
         target, constant = _met(model, features)
         angular = partial(harmonic_modes, features, target) if model.outputs.plain else None
         return _energy(model, features, target, constant, "no quadrature", None, angular)
@@ -259,7 +259,7 @@ def _by_quadrature(
     """Features of one θ, target, constant, the error of the rule, and angular modes."""
     sigma, law = model.sigma, model.law
     if model.taught and sigma.name == "relu" and law.isotropic and model.width == 2 and not model.bias:
-        harmonic = harmonic_features(model.parameters, law.second_moment(2), sharpness.tolerance)
+        harmonic = harmonic_features(model.parameters, law.second_moment(2), _harmonic_tolerance(tolerance, sharpness.tolerance))
         target, constant = _met(model, harmonic)
         return harmonic, target, constant, 0.0, partial(harmonic_modes, harmonic, target) if model.outputs.plain else None
     features, target, constant = _features(model, rule, tolerance)
@@ -269,6 +269,11 @@ def _by_quadrature(
         angular = partial(quadrature_modes, sigma, law, sharpness, model.atoms[0], model.domain.reach(2))
         return features, target, constant, accuracy, angular
     return features, target, constant, accuracy, None
+
+
+def _harmonic_tolerance(tolerance: float | None, default: float) -> float:
+    """What may be left of the energy E|x|²/8 of a unit atom, as a share of E|x|², from the ``tolerance`` of the features themselves."""
+    return default if tolerance is None else 0.125 * tolerance**2
 
 
 def _met(model: _Model, features: Features) -> tuple[FloatArray, float]:

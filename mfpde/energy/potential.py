@@ -74,3 +74,29 @@ class GridPotential:
 def weight_decay(strength: float) -> Potential:
     """λ/2 ∫|θ|² dρ over all coordinates, with λ = ``strength``."""
     return Potential(lambda points: 0.5 * strength * np.sum(points * points, axis=1), lambda points: strength * points)
+
+
+def path_norm(strength: float, outputs: int) -> Potential:
+    """λ∫|w||θ| dρ with λ = ``strength``, w being the last ``outputs`` coordinates and θ, an offset included, those before.
+
+    The penalty of the teacher-student problem of Akiyama and Suzuki (2021). For homogeneous neurons such as relu it has the same least
+    values as a weight decay λ/2∫|θ|² + |w|² dρ: 2|w||θ| ≤ |θ|² + |w|², with equality where the lengths are balanced. Where w or θ is 0
+    its gradient is the subgradient of least norm, 0; what E adds there can move a neuron away although the flow itself would rest at
+    w = 0 while |∂E/∂w| ≤ λ|θ|. Balanced neurons (|w| = |θ|, which the flow keeps) never get there.
+    """
+
+    def lengths(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        inner, outer = np.split(points, [points.shape[1] - outputs], axis=1)
+        return np.linalg.norm(inner, axis=1, keepdims=True), np.linalg.norm(outer, axis=1, keepdims=True)
+
+    def value(points: FloatArray) -> FloatArray:
+        inner, outer = lengths(points)
+        return np.asarray(strength * inner[:, 0] * outer[:, 0])
+
+    def slope(points: FloatArray) -> FloatArray:
+        inner, outer = lengths(points)
+        split = points.shape[1] - outputs
+        one, two = (np.divide(a, b, out=np.zeros_like(a), where=b > 0.0) for a, b in ((outer, inner), (inner, outer)))
+        return np.asarray(strength * np.concatenate([one * points[:, :split], two * points[:, split:]], axis=1))
+
+    return Potential(value, slope)

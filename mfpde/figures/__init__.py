@@ -22,24 +22,38 @@ from mfpde.storage import StoredRun
 from mfpde.study.refinement import RefinementStudy
 
 if TYPE_CHECKING:
+    from mfpde.study.convergence_speed_text import SpeedReport
     from mfpde.study.cross_check import CrossCheck
     from mfpde.study.limit_text import LimitReport
+    from mfpde.study.multilayer_report import MultilayerReport
     from mfpde.study.sgd_text import SgdReport
+    from mfpde.study.sparse_text import SparseReport
+    from mfpde.study.spectrum import Spectrum
+    from mfpde.study.stationarity_text import StationarityReport
+    from mfpde.study.teacher_recovery import Recovery
     from mfpde.study.time_step import TimeStepStudy
     from mfpde.study.two_scalings_text import ScalingsReport
+    from mfpde.study.wide_resnet_text import WideReport
 
 __all__ = [
     "FORMATS",
     "draw_branches",
     "draw_comparison",
+    "draw_convergence_speed",
     "draw_cross_check",
     "draw_limit",
+    "draw_multilayer",
     "draw_network",
     "draw_refinement",
     "draw_run",
     "draw_sgd",
+    "draw_sparse",
+    "draw_spectrum",
+    "draw_stationarity",
+    "draw_teacher_recovery",
     "draw_time_step",
     "draw_two_scalings",
+    "draw_wide_resnet",
 ]
 
 FORMATS = ("png", "pdf", "svg")
@@ -154,17 +168,18 @@ def draw_cross_check(check: "CrossCheck", runs: Sequence[StoredRun], folder: Pat
 
 
 def draw_two_scalings(report: "ScalingsReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write study-curves, study-heat-map and study-lazy, those that the study has, to ``folder``; returns the paths.
+    """Write study-curves, study-paths, study-heat-map and study-lazy, those that the study has, to ``folder``; returns the paths.
 
     Raises ValueError for an unknown format.
     """
-    from mfpde.figures.two_scalings import make_curves_figure, make_heat_map_figure, make_lazy_figure
+    from mfpde.figures.two_scalings import make_curves_figure, make_heat_map_figure, make_lazy_figure, make_paths_figure
 
     _check_formats(formats)
     table = report.plan.table
     with use_style():
         figures = {
             "study-curves": make_curves_figure(report) if table.curves else None,
+            "study-paths": make_paths_figure(report) if table.curves else None,
             "study-heat-map": make_heat_map_figure(report) if table.heat_map else None,
             "study-lazy": make_lazy_figure(report) if table.lazy else None,
         }
@@ -189,6 +204,89 @@ def draw_sgd(report: "SgdReport", folder: Path, formats: Sequence[str] = ("png",
             "study-particles": make_particles_figure(report) if table.particles else None,
         }
         return _save_all(figures, folder, formats)
+
+
+def draw_stationarity(report: "StationarityReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-stationarity, quantities over time, and study-visibility, the difference from the teacher in parts and the spectrum, to
+    ``folder``; returns the paths. Raises ValueError for an unknown format."""
+    from mfpde.figures.stationarity import make_stationarity_figure, make_visibility_figure
+
+    _check_formats(formats)
+    with use_style():
+        figures = {"study-stationarity": make_stationarity_figure(report), "study-visibility": make_visibility_figure(report)}
+        return _save_all(figures, folder, formats)
+
+
+def draw_teacher_recovery(report: "Recovery", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-densities (on one axis) and study-recovery to ``folder``; returns the paths. Raises ValueError for an unknown format."""
+    from mfpde.figures.teacher_recovery import make_recovery_densities, make_recovery_figure
+
+    _check_formats(formats)
+    with use_style():
+        figures = {"study-densities": make_recovery_densities(report), "study-recovery": make_recovery_figure(report)}
+        return _save_all(figures, folder, formats)
+
+
+def draw_wide_resnet(report: "WideReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-losses, along all flows, and study-orders, errors by radius and depth, to ``folder``; returns the paths.
+
+    Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.wide_resnet import make_losses_figure, make_orders_figure
+
+    _check_formats(formats)
+    with use_style():
+        figures: dict[str, Figure | None] = {"study-losses": make_losses_figure(report), "study-orders": make_orders_figure(report)}
+        return _save_all(figures, folder, formats)
+
+
+def draw_multilayer(report: "MultilayerReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-chaos, study-collapse and study-residual, those that the study has, to ``folder``; returns the paths.
+
+    Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.multilayer import make_chaos_figure, make_collapse_figure, make_residual_figure
+
+    _check_formats(formats)
+    table = report.plan.table
+    with use_style():
+        figures = {
+            "study-chaos": make_chaos_figure(report) if table.chaos else None,
+            "study-collapse": make_collapse_figure(report) if table.collapse else None,
+            "study-residual": make_residual_figure(report) if table.residual else None,
+        }
+        return _save_all(figures, folder, formats)
+
+
+def draw_convergence_speed(report: "SpeedReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-speed, means, spreads and masses of clusters over time, and study-clusters, the clusters themselves, to ``folder``.
+
+    Returns the paths. Raises ValueError for an unknown format.
+    """
+    from mfpde.figures.convergence_speed import make_clusters_figure, make_speed_figure
+
+    _check_formats(formats)
+    with use_style():
+        return _save_all({"study-speed": make_speed_figure(report), "study-clusters": make_clusters_figure(report)}, folder, formats)
+
+
+def draw_spectrum(report: "Spectrum", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-spectrum and study-modes to ``folder``; returns the paths. Raises ValueError for an unknown format."""
+    from mfpde.figures.spectrum import make_modes_figure, make_spectrum_figure
+
+    _check_formats(formats)
+    with use_style():
+        figures: dict[str, Figure | None] = {"study-spectrum": make_spectrum_figure(report), "study-modes": make_modes_figure(report)}
+        return _save_all(figures, folder, formats)
+
+
+def draw_sparse(report: "SparseReport", folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write study-excess and study-directions to ``folder``; returns the paths. Raises ValueError for an unknown format."""
+    from mfpde.figures.sparse import make_directions_figure, make_excess_figure
+
+    _check_formats(formats)
+    with use_style():
+        return _save_all({"study-excess": make_excess_figure(report), "study-directions": make_directions_figure(report)}, folder, formats)
 
 
 def _check_formats(formats: Sequence[str]) -> None:

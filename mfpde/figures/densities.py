@@ -312,11 +312,20 @@ def _draw_outline(axes: Axes, panel: Panel) -> None:
 
 
 def _surface(density: Density) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Cell centres, two coordinates each, and the values there; on a disk closed in the angle, at the origin and at the rim."""
+    """Cell centres, two coordinates each, and the values there; on a disk closed in the angle, at the origin and at the rim. Along
+    frozen axes, whose cells have nothing to do with one another, both ends of each cell in place of its centre."""
     grid, values = density.grid, np.reshape(density.values, density.grid.cells)
     if not isinstance(grid, PolarGrid):
-        return grid.middles(0), grid.middles(1), values.T
+        frozen = [axis.frozen for axis in grid.domain.axes]
+        x, y = (_both_ends(grid.edges(k)) if frozen[k] else grid.middles(k) for k in range(2))
+        return x, y, np.repeat(np.repeat(values, 1 + frozen[0], axis=0), 1 + frozen[1], axis=1).T
     return _on_rings(grid, values, 1)
+
+
+def _both_ends(edges: FloatArray) -> FloatArray:
+    """The ends of every cell, inner ones by a trifle inside, (2 cells,)."""
+    inside = 1e-6 * np.diff(edges)
+    return np.stack([edges[:-1] + inside, edges[1:] - inside], axis=1).ravel()
 
 
 def _on_rings(grid: PolarGrid, values: FloatArray, parts: int) -> tuple[FloatArray, FloatArray, FloatArray]:

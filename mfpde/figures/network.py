@@ -12,6 +12,7 @@ from mfpde.arrays import FloatArray
 from mfpde.domain import Axis
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.pair_network import PairNetwork
+from mfpde.energy.wide_resnets import WideResNet
 from mfpde.figures.panels import choose_times, find_measure
 from mfpde.figures.style import (
     DASHES,
@@ -27,7 +28,7 @@ from mfpde.figures.style import (
 )
 from mfpde.storage import StoredRun
 
-Network = TwoLayer | PairNetwork
+Network = TwoLayer | PairNetwork | WideResNet
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ def _straight(term: Network, width: int) -> InputLine:
     """x in [-3, 3] or over the data, beside an input that is always 1 if there are two."""
     low, high, data = -3.0, 3.0, None
     if term.data is not None:
-        data = (term.data[0][:, 0], term.data[1])
+        data = (term.data[0][:, 0], _gained(term, *term.data))
         low, high = float(np.min(data[0])), float(np.max(data[0]))
         pad = 0.03 * (high - low) or 1.0
         low, high = low - pad, high + pad
@@ -76,7 +77,12 @@ def _around(term: Network) -> InputLine:
     on = np.abs(np.hypot(x[:, 0], x[:, 1]) - 1.0) < 1e-6
     angles = np.mod(np.arctan2(x[on, 1], x[on, 0]), 2.0 * np.pi)
     left = int(np.sum(~on))
-    return InputLine(inputs, place, axis, (angles, y[on]), f"{left} data off the unit circle not shown" if left else "")
+    return InputLine(inputs, place, axis, (angles, _gained(term, x, y)[on]), f"{left} data off the unit circle not shown" if left else "")
+
+
+def _gained(term: Network, inputs: FloatArray, values: FloatArray) -> FloatArray:
+    """What a residual path adds to its inputs (Q, d), which would hide it; the values (Q, …) of other networks as they are."""
+    return values - inputs.reshape(values.shape) if isinstance(term, WideResNet) else values
 
 
 def make_network_figure(term: Network, line: InputLine, runs: Sequence[StoredRun]) -> Figure:
@@ -92,12 +98,12 @@ def make_network_figure(term: Network, line: InputLine, runs: Sequence[StoredRun
         entries |= _draw_truth(axes, term, line) | _draw_students(axes, term, line, run, times)
         axes.set_title(name_run(run))
         set_coordinate_ticks(axes, "x", line.axis, 5, columns > 1)
-    _finish_network(panels, len(runs), line)
+    _finish_network(panels, len(runs), line, "network and target" + ", less $x$" * isinstance(term, WideResNet))
     add_legend(figure, entries)
     return figure
 
 
-def _finish_network(panels: AxesRows, used: int, line: InputLine) -> None:
+def _finish_network(panels: AxesRows, used: int, line: InputLine, what: str) -> None:
     """Names at the outer panels; the unused one is removed."""
     name = r"input $x = (\cos\alpha, \sin\alpha)$: angle $\alpha$" if line.axis.periodic else "input $x$"
     flat = [axes for row in panels for axes in row]
@@ -107,7 +113,7 @@ def _finish_network(panels: AxesRows, used: int, line: InputLine) -> None:
         axes.set_xlabel(name)
         axes.tick_params(labelbottom=True)
     for row in panels:
-        row[0].set_ylabel("network and target")
+        row[0].set_ylabel(what)
     if line.remark:
         flat[0].text(0.02, 0.02, line.remark, transform=flat[0].transAxes, fontsize=7.5, color="0.25")
 
@@ -120,7 +126,8 @@ def _draw_truth(axes: Axes, term: Network, line: InputLine) -> dict[str, Artist]
         places = np.broadcast_to(line.data[0].reshape(-1, *(1,) * (line.data[1].ndim - 1)), line.data[1].shape)
         entries["data"] = axes.scatter(places, line.data[1], s=size, facecolors="none", edgecolors="0.55", linewidths=0.6)
     if term.teacher_at is not None:
-        lines = axes.plot(line.place, term.teacher_at(line.inputs), color="black", dashes=(4, 2.5), linewidth=1.6, zorder=5.0)
+        truth = _gained(term, line.inputs, term.teacher_at(line.inputs))
+        lines = axes.plot(line.place, truth, color="black", dashes=(4, 2.5), linewidth=1.6, zorder=5.0)
         entries["teacher"] = lines[0]
     return entries
 
@@ -133,6 +140,7 @@ def _draw_students(axes: Axes, term: Network, line: InputLine, run: StoredRun, t
         shade, dashes = shades[k], DASHES[(k + 1 - len(times)) % len(DASHES)]
         measure = find_measure(run, time)
         if measure is not None:
-            curves = axes.plot(line.place, term.student_at(measure, line.inputs), color=shade, linestyle=dashes, linewidth=1.4)
+            values = _gained(term, line.inputs, term.student_at(measure, line.inputs))
+            curves = axes.plot(line.place, values, color=shade, linestyle=dashes, linewidth=1.4)
             entries[f"$t$ = {write_number(time)}"] = curves[0]
     return entries

@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from mfpde.arrays import FloatArray
-from mfpde.figures.style import COLOR_MAP, WIDTH, escape_text, pick_style, start_figure
+from mfpde.arrays import BoolArray, FloatArray, IntArray
+from mfpde.figures.style import COLOR_MAP, WIDTH, add_legend, escape_text, pick_style, start_figure
 from mfpde.study.two_scalings_plan import MODELS, counted, samples_words
 from mfpde.study.two_scalings_text import NAMES, ScalingsReport, median_risk
 
@@ -36,6 +37,70 @@ def make_curves_figure(report: ScalingsReport) -> Figure:
     _draw_course(panels[1][2], report, "distance", "distance from random features", True, ("conventional", "mean_field"))
     _draw_counts(panels[2][2], report)
     return figure
+
+
+def make_paths_figure(report: ScalingsReport) -> Figure:
+    """Neurons of the first seed in training: the first two coordinates of b_j (or the first over time), and a_j over time."""
+    part = report.plan.table.curves
+    assert part is not None
+    figure = start_figure(_title(report, f"neurons in training, {samples_words(part.samples)}"), 5.6)
+    panels = figure.subplots(2, 2)
+    for m, model in enumerate(("conventional", "mean_field")):
+        _draw_inner(panels[0][m], report, MODELS.index(model))
+        _draw_outer(panels[1][m], report, MODELS.index(model))
+    entries = {
+        "path": Line2D([], [], color="0.6", linewidth=0.8),
+        "start": Line2D([], [], color="0.35", marker=".", linestyle=""),
+        "end, not activated": Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="", markersize=4.5),
+        "end, activated": Line2D([], [], color=pick_style(1).color, marker="o", linestyle="", markersize=4.5),
+    }
+    add_legend(figure, dict(entries))
+    return figure
+
+
+def _draw_inner(axes: Axes, report: ScalingsReport, m: int) -> None:
+    inner, times = report.values["curve_inner"][m, 0], report.values["curve_time"][m, 0]
+    seed = report.scales["curve_seed"][0]
+    axes.set_title(f"$b_j$, {NAMES[MODELS[m]]}, seed {seed}")
+    shown, awake = _picked(report, m), _activated(report, m)
+    if inner.shape[-1] == 1:
+        axes.plot(times[1:], inner[1:, shown, 0], color="0.6", linewidth=0.5)
+        axes.set_xscale("log")
+        axes.set_xlabel("time $t$")
+        axes.set_ylabel("$b_j$")
+        return
+    axes.plot(inner[:, shown, 0], inner[:, shown, 1], color="0.6", linewidth=0.6)
+    axes.plot(inner[0, shown, 0], inner[0, shown, 1], ".", color="0.35", markersize=2.5)
+    asleep = shown[~awake[shown]]
+    look: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 3.5}
+    axes.plot(inner[-1, asleep, 0], inner[-1, asleep, 1], color="black", markerfacecolor="white", **look)
+    axes.plot(inner[-1, awake, 0], inner[-1, awake, 1], color=pick_style(1).color, **look)
+    axes.set_xlabel("$b_{j,1}$")
+    axes.set_ylabel("$b_{j,2}$")
+    axes.set_aspect("equal", adjustable="datalim")
+
+
+def _draw_outer(axes: Axes, report: ScalingsReport, m: int) -> None:
+    outer, times, awake = report.values["curve_outer"][m, 0], report.values["curve_time"][m, 0], _activated(report, m)
+    shown = _picked(report, m)
+    axes.plot(times[1:], outer[1:, shown[~awake[shown]]], color="0.6", linewidth=0.5)
+    axes.plot(times[1:], outer[1:, awake], color=pick_style(1).color, linewidth=0.9)
+    axes.set_xscale("log")
+    axes.set_xlabel("time $t$")
+    axes.set_ylabel("$a_j$")
+
+
+def _picked(report: ScalingsReport, m: int) -> IntArray:
+    """Neurons that are drawn, all activated ones among them."""
+    count = report.values["curve_outer"].shape[-1]
+    some = np.linspace(0, count - 1, min(_MOST_NEURONS, count)).astype(np.int64)
+    return np.union1d(some, np.flatnonzero(_activated(report, m)))
+
+
+def _activated(report: ScalingsReport, m: int) -> BoolArray:
+    strength = np.abs(report.values["curve_strength"][m, 0, -1])
+    found: BoolArray = strength >= report.plan.table.threshold * max(float(np.max(strength)), 1e-300)
+    return found
 
 
 def make_heat_map_figure(report: ScalingsReport) -> Figure:

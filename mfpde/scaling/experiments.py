@@ -19,6 +19,8 @@ COURSE = ("training_risk", "risk", "path_norm", "activated", "participation", "d
 |a_j||b_j| of at least the threshold times the largest, (Σ|a||b|)²/Σ(|a||b|)², (E(f − f_RF)²)^½, and the largest change of |b_j|² − a_j²."""
 OUTCOME = ("training_risk", "risk", "path_norm", "activated")
 """The quantities of a cell of a heat map."""
+SHOWN = 2
+"""Coordinates of b_j that courses record: targets of one neuron and of the circle lie in those."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +71,14 @@ Method = GradientFlow | GradientDescent | None
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """One training: ``times`` (T,), the values of each quantity in COURSE (T,), a_j|b_j| (T, m), and the steps made."""
+    """One training: ``times`` (T,), the values of each quantity in COURSE (T,), a_j|b_j| (T, m), a_j (T, m), the first ``SHOWN``
+    coordinates of b_j or all (T, m, c), and the steps made."""
 
     times: FloatArray
     values: dict[str, FloatArray]
     strengths: FloatArray
+    outer: FloatArray
+    inner: FloatArray
     steps: int
 
 
@@ -94,7 +99,7 @@ def course(
     risk, test, before = setup.risk(samples, seed), setup.test, setup.network(scaling, width, seed)
     features, chosen = _prepared(setup, risk, before, method, times[-1])
     rows: list[list[list[float]]] = [[], []]
-    strengths: list[list[FloatArray]] = [[], []]
+    parts: list[list[tuple[FloatArray, FloatArray, FloatArray]]] = [[], []]
     moments, steps = [], 0
     for moment in train(risk, before, times, chosen, stopped):
         frozen = features.at(moment.time * before.factor)
@@ -104,14 +109,17 @@ def course(
         rows[0].append([moment.risk, *_measured(moment.network, test, setup), apart, drift])
         test_risk, *others = _measured(frozen, test, setup)
         rows[1].append([test_risk if samples is None else training, test_risk, *others, 0.0, math.nan])
-        for kept, network in zip(strengths, (moment.network, frozen), strict=True):
-            kept.append(network.strengths * np.sign(network.outer))
+        for kept, network in zip(parts, (moment.network, frozen), strict=True):
+            kept.append((network.strengths * np.sign(network.outer), network.outer.copy(), network.inner[:, :SHOWN].copy()))
         moments.append(moment.time)
         steps = moment.steps
     if len(moments) < len(times):
         return None
     at = np.array(moments)
-    made = [Course(at, dict(zip(COURSE, np.array(r).T, strict=True)), np.array(s), steps) for r, s in zip(rows, strengths, strict=True)]
+    made = []
+    for row, part in zip(rows, parts, strict=True):
+        strengths, outer, inner = (np.array(kept) for kept in zip(*part, strict=True))
+        made.append(Course(at, dict(zip(COURSE, np.array(row).T, strict=True)), strengths, outer, inner, steps))
     return made[0], made[1]
 
 

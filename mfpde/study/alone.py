@@ -16,7 +16,12 @@ from mfpde.case import InputError, StudyCase
 from mfpde.case.errors import CaseError
 from mfpde.study.report import Report
 
-_MODULES = {"two_scalings": "mfpde.study.two_scalings_plan", "sgd_stability": "mfpde.study.sgd_plan"}
+_MODULES = {
+    "two_scalings": "mfpde.study.two_scalings_plan",
+    "sgd_stability": "mfpde.study.sgd_plan",
+    "multilayer": "mfpde.study.multilayer_plan",
+    "sparse_recovery": "mfpde.study.sparse_plan",
+}
 
 
 @dataclass(frozen=True)

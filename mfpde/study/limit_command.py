@@ -74,7 +74,8 @@ def _measured(
     assert isinstance(solver, ParticleFlow)
     solver = replace(solver, start="random", count=plan.table.counts[0])
     noisy = problem.energy.temperature > 0.0 and solver.diffusion == "noise"
-    smooth = not noisy and has_sensitivity(problem)
+    independent = not problem.domain.frozen.any()  # draws along frozen axes are one from each of as many parts
+    smooth = not noisy and independent and has_sensitivity(problem)
     sensitivity = loss_sensitivity(problem, plan.times, stopped) if smooth and "loss" in plan.quantities else None
     if smooth and "loss" in plan.quantities and sensitivity is None and not stopped:
         tell("  the sensitivity of the loss to the start does not settle, so its mean is not freed from its fluctuations")

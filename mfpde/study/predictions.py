@@ -79,7 +79,9 @@ def start_loss(problem: Problem, terms: Sequence[str]) -> float:
     """The sum of these terms at the initial density, by quadrature. Raises TypeError where the initial measure is not a density."""
     if not isinstance(problem.initial, DensityFunction):
         raise TypeError("the loss of the start needs a density")
-    atoms = problem.initial.gauss_atoms(_CELLS.get(problem.domain.dimension, 4))
+    cells, layers = _CELLS.get(problem.domain.dimension, 4), problem.energy.layers
+    shape = tuple(layers if frozen and layers > 1 else cells for frozen in problem.domain.frozen.tolist())
+    atoms = problem.initial.gauss_atoms(shape)
     return sum(problem.energy.terms[name].value(atoms) for name in terms)
 
 

@@ -18,7 +18,13 @@ from mfpde.run import Status
 from mfpde.storage import StoredRun, read_run
 from mfpde.study.report import Report, deliver
 
-_MODULES: dict[str, str] = {}
+_MODULES = {
+    "stationarity": "mfpde.study.stationarity_plan",
+    "teacher_recovery": "mfpde.study.teacher_recovery_plan",
+    "convergence_speed": "mfpde.study.convergence_speed_plan",
+    "spectrum": "mfpde.study.spectrum_plan",
+    "wide_resnet": "mfpde.study.wide_resnet_plan",
+}
 
 
 @dataclass(frozen=True, eq=False)

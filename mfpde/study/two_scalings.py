@@ -23,7 +23,7 @@ from mfpde.compile import announced
 from mfpde.console import tell, warn
 from mfpde.run import StepFailed
 from mfpde.scaling import Circle, GaussianInputs, GradientDescent, GradientFlow, Neurons, Scaling, SphereInputs, Target
-from mfpde.scaling.experiments import COURSE, OUTCOME, Method, Setup, course, departure, outcome
+from mfpde.scaling.experiments import COURSE, OUTCOME, SHOWN, Method, Setup, course, departure, outcome
 from mfpde.study.alone import Desk, mark_of
 from mfpde.study.ledger import Index, Ledger
 from mfpde.study.two_scalings_plan import MODELS, Part, ScalingsPlan, dimension_of, seeds_of, widths_of
@@ -110,6 +110,7 @@ def _course(setup: Setup, method: Method, part: CurvesTable, index: Index, array
             continue
         arrays["curve_time"][model, index[1]] = found.times
         arrays["curve_strength"][model, index[1]] = found.strengths
+        arrays["curve_outer"][model, index[1]], arrays["curve_inner"][model, index[1]] = found.outer, found.inner
         for name, values in found.values.items():
             arrays[f"curve_{name}"][model, index[1]] = values
     return True
@@ -183,7 +184,10 @@ def _ledger(plan: ScalingsPlan, desk: Desk) -> Ledger:
     if (curves := plan.table.curves) is not None:
         scales |= {"curve_seed": seeds_of(curves), "moment": np.arange(curves.count + 1), "neuron": np.arange(curves.width)}
         axes = ("model", "curve_seed", "moment")
-        dimensions |= {f"curve_{name}": axes for name in ("time", *COURSE)} | {"curve_strength": (*axes, "neuron")}
+        scales |= {"coordinate": np.arange(1, min(SHOWN, dimension_of(plan.table, curves)) + 1)}
+        dimensions |= {f"curve_{name}": axes for name in ("time", *COURSE)}
+        dimensions |= {f"curve_{name}": (*axes, "neuron") for name in ("strength", "outer")}
+        dimensions |= {"curve_inner": (*axes, "neuron", "coordinate")}
         parts["curves"] = ("model", "curve_seed")
     if (heat := plan.table.heat_map) is not None:
         scales |= {"heat_seed": seeds_of(heat), "width": heat.widths, "samples": heat.samples}

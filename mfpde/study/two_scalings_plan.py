@@ -40,8 +40,9 @@ class ScalingsPlan:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """One for each part."""
-        named = {"curves": self.table.curves, "heat-map": self.table.heat_map, "lazy": self.table.lazy}
+        """Two for curves, one for each other part."""
+        curves = self.table.curves
+        named = {"curves": curves, "paths": curves, "heat-map": self.table.heat_map, "lazy": self.table.lazy}
         return tuple(f"study-{name}" for name, part in named.items() if part is not None)
 
     def carry_out(self, desk: Desk) -> "ScalingsReport | None":

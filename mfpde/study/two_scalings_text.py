@@ -84,7 +84,7 @@ class ScalingsReport:
         return [f"the distance from random features has slope {_interval(slope)} in m, expected at most {lazy.expected:g} + {allowance:g}"]
 
     def draw(self, folder: Path, formats: Sequence[str]) -> list[Path]:
-        """study-curves, study-heat-map and study-lazy."""
+        """study-curves, study-paths, study-heat-map and study-lazy."""
         from mfpde.figures import draw_two_scalings
 
         return draw_two_scalings(self, folder, formats)

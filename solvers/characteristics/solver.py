@@ -10,6 +10,7 @@ from mfpde.domain import Grid
 from mfpde.energy.constraints import refuse_constraints
 from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Power
+from mfpde.energy.wide_resnets import WideResNet
 from mfpde.march import Memory, march
 from mfpde.measure import Density, DensityFunction, Particles
 from mfpde.problem import Problem
@@ -313,6 +314,8 @@ def _check(problem: Problem) -> None:
     if problem.domain.dimension == 1:
         return
     for name, term in problem.energy.terms.items():
+        if isinstance(term, WideResNet) and term.network.deep:
+            raise ValueError(f"{name} falls into levels along the depth, which smooth panels do not; use finite volumes or particles")
         if isinstance(term, Interaction) and term.kernel.at_zero is None:
             raise ValueError(f"the kernel of {name} is infinite at 0, where nodes do not see each other; use finite volumes or particles")
 

@@ -87,6 +87,38 @@ class OperatorCoupling:
         return solve_krylov(product, update)
 
 
+class CurvedCoupling:
+    """Energies that are no quadratic forms, with those that are: Newton–Krylov, by the products of their derivatives at each iterate.
+
+    Steps are fully implicit; that they do not raise the energy is for the caller to see, since nothing is known of its convexity.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._rho: FloatArray | None = None
+
+    def add_drift(self, rho: FloatArray, xi: FloatArray) -> None:
+        """Add Kρ and the first variations of the curved energies."""
+        self.parts.apply(rho, xi)
+        for term in self.parts.curved:
+            term.add_drift(rho, xi)
+        self._rho = rho.copy()
+
+    def correct(self, sweep: Sweep, update: FloatArray, dt: float) -> FloatArray:
+        """The update with all of the Jacobian, as that of ``OperatorCoupling``."""
+        assert self._rho is not None
+        rho = self._rho
+
+        def product(values: FloatArray) -> FloatArray:
+            eta = np.zeros_like(update)
+            self.parts.apply(values, eta)
+            for term in self.parts.curved:
+                term.add_curvature(rho, values, eta)
+            return values + sweep.solve_linearised(sweep.push(eta, dt))
+
+        return solve_krylov(product, update)
+
+
 def solve_krylov(product: Callable[[FloatArray], FloatArray], right: FloatArray, tolerance: float = _KRYLOV_TOLERANCE) -> FloatArray:
     """x with product(x) = right to a relative residual of ``tolerance``, or as near as 60 steps of GMRES come.
 
@@ -110,6 +142,8 @@ def solve_krylov(product: Callable[[FloatArray], FloatArray], right: FloatArray,
 
 def couple(parts: Parts, factors: Factors | None, start: FloatArray | None) -> Coupling | None:
     """The cheaper way for these parts; None where nothing is coupled."""
+    if parts.curved:
+        return CurvedCoupling(parts)
     if not parts.quadratics:
         return None
     if factors is not None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.domain import Grid
-from mfpde.energy.base import EnergySum, GridEnergy, GridQuadratic
+from mfpde.energy.base import EnergySum, GridCurved, GridEnergy, GridQuadratic
 from mfpde.energy.incompressible import GridIncompressible
 from mfpde.energy.internal import TINY, VACUUM, GridEntropy, GridPower
 from mfpde.energy.potential import GridPotential
@@ -24,16 +24,17 @@ _REFERENCE_CELLS = 128
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """An energy taken apart for implicit steps: δE/δρ = fixed + T log ρ + Σ power'(ρ) + Σ K_j ρ; ``fixed`` is (size,)."""
+    """An energy taken apart for implicit steps: δE/δρ = fixed + T log ρ + Σ power'(ρ) + Σ K_j ρ + Σ curved'(ρ); ``fixed`` is (size,)."""
 
     fixed: FloatArray
     powers: tuple[GridPower, ...]
     quadratics: tuple[GridQuadratic, ...]
+    curved: tuple[GridCurved, ...] = ()
 
     @staticmethod
     def of(terms: dict[str, GridEnergy], size: int) -> "Parts":
         """Raises ValueError for a term that has none of the known forms."""
-        fixed, powers, quadratics = np.zeros(size), [], []
+        fixed, powers, quadratics, curved = np.zeros(size), [], [], []
         for name, term in terms.items():
             if isinstance(term, GridPower):
                 powers.append(term)
@@ -42,9 +43,11 @@ class Parts:
             elif isinstance(term, GridQuadratic):
                 fixed += term.linear
                 quadratics.append(term)
+            elif isinstance(term, GridCurved):
+                curved.append(term)
             elif not isinstance(term, GridEntropy | GridIncompressible):
                 raise ValueError(f'implicit steps know no way to treat the energy term {name!r}; use stepper = "explicit"')
-        return Parts(fixed, tuple(powers), tuple(quadratics))
+        return Parts(fixed, tuple(powers), tuple(quadratics), tuple(curved))
 
     @property
     def factors(self) -> tuple[FloatArray, FloatArray] | None:

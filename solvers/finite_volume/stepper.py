@@ -97,6 +97,8 @@ class Implicit:
 
 def _implicit(model: Model, tolerance: float, order: int) -> Integrator:
     parts = Parts.of(model.terms, model.grid.size)
+    if parts.curved and len(model.lines) > 1:
+        raise ValueError('implicit steps of energies that are no quadratic forms are along one moving axis; use stepper = "explicit"')
     return LineIntegrator(model, parts, tolerance, order) if len(model.lines) <= 1 else SplitIntegrator(model, parts, tolerance, order)
 
 
@@ -139,7 +141,7 @@ class LineIntegrator:
     def __init__(self, model: Model, parts: Parts, tolerance: float, order: int) -> None:
         self.model, self.parts, self.tolerance, self.order = model, parts, tolerance, order
         self._factors = Factors.of(model, parts)
-        self._sweep = make_sweep(model, parts, model.lines[0], bool(parts.quadratics)) if model.lines else None
+        self._sweep = make_sweep(model, parts, model.lines[0], bool(parts.quadratics or parts.curved)) if model.lines else None
 
     def bound(self, outflow: float) -> float:
         """None."""

@@ -16,26 +16,28 @@ from mfpde.solvers.jko import rules
 from mfpde.solvers.jko.flow import MovementFlow, Scheme
 
 _MASS_CELLS, _FEWEST = 4, 16
-Method = Literal["auto", "quantile", "residual", "transport", "entropic", "back_and_forth"]
+Method = Literal["auto", "quantile", "residual", "lagrangian", "transport", "entropic", "back_and_forth"]
 METHODS: tuple[str, ...] = get_args(Method)
-_SECOND = ("quantile", "residual")
+_ATOMS = ("residual", "lagrangian")
+_SECOND = ("quantile", *_ATOMS)
 
 
 @dataclass(frozen=True)
 class MinimizingMovement:
     """ρ_{k+1} = argmin E(ρ) + W₂²(ρ, ρ_k)/(2τ) [Jordan–Kinderlehrer–Otto 1998], or of second order in τ by the variational BDF2 method.
 
-    Steps have equal lengths of at most ``tau`` up to each saved time. ``order``: 1 or 2 (quantile and residual). ``tolerance``: instead,
+    Steps have equal lengths of at most ``tau`` up to each saved time. ``order``: 1 or 2 (quantile and atoms). ``tolerance``: instead,
     steps are doubled and halved so that W₂ between two halves of a step and the whole one is at most this; ``tau`` is the longest
     (not with transport, where short steps move nothing).
 
     ``method``: "quantile", densities on an interval or circle, for internal energies, potentials, interactions and networks: Newton's
     method for the quantile function on ``count`` cells of fixed masses (default: four for each of the ``cells`` on which densities are
-    stored). "residual", networks and potentials in a box of any dimension, for initial atoms, or for ``count`` atoms that stand for a
-    density. The others move densities on ``cells``: "transport" by exact transport between the cells, with the duality gap
-    ``accuracy`` relative to the energy; "entropic" by Sinkhorn's scaling with the regularisation ``epsilon`` (default: tied to tau and
-    the cells), ``debiased`` or not, until marginals are met to ``accuracy``; "back_and_forth", internal energies and potentials in boxes
-    with walls of one or two dimensions, until the dual problem's residual is ``accuracy`` of the mass.
+    stored). Atoms move in a box of any dimension, the initial ones or ``count`` that stand for a density: "residual", for networks and
+    potentials, in as many unknowns as there are features; "lagrangian", for any energy that is finite on atoms, in their positions. The
+    others move densities on ``cells``: "transport" by exact transport between the cells, with the duality gap ``accuracy`` relative to
+    the energy; "entropic" by Sinkhorn's scaling with the regularisation ``epsilon`` (default: tied to tau and the cells), ``debiased``
+    or not, until marginals are met to ``accuracy``; "back_and_forth", internal energies and potentials in boxes with walls of one or
+    two dimensions, until the dual problem's residual is ``accuracy`` of the mass.
     "auto" chooses between them and says why in the notes.
 
     In a step's record ``balance`` is E_{k+1} − E_k + W₂²/(2τ), never positive at order 1 but for what a method's own W₂ misses, and
@@ -76,10 +78,10 @@ class MinimizingMovement:
         self._check_keys(method)
         if method != "back_and_forth":
             refuse_constraints(problem.energy, f'method = "{method}"')
-        if method == "residual":
-            rules.check_residual(problem)
+        if method in _ATOMS:
+            rules.check_residual(problem) if method == "residual" else rules.check_lagrangian(problem)
             if self.cells is not None:
-                raise ValueError('method = "residual" moves atoms, which have no `cells`; leave them out, or use another method')
+                raise ValueError(f'method = "{method}" moves atoms, which have no `cells`; leave them out, or use another method')
             if isinstance(problem.initial, DensityFunction) and self.count is None:
                 raise ValueError("the key `count` is missing: about how many atoms stand for the initial density")
             return
@@ -110,6 +112,10 @@ class MinimizingMovement:
         line = domain.dimension == 1 and box and not domain.frozen[0]
         terms = problem.energy.terms
         others = [name for name, term in terms.items() if not isinstance(term, TwoLayer | Potential)]
+        by_atoms = rules.atoms_will_do(problem) if self.cells is None else None
+        if by_atoms == "lagrangian":
+            names = ", ".join(others) or "many features"
+            return by_atoms, f": without `cells` atoms are moved, for {names} by their positions themselves"
         if line and density and (self.cells is not None or others):
             where = "a circle" if domain.periodic[0] else "an interval"
             return "quantile", f": a density on {where}, where W2 is the distance of quantile functions"
@@ -130,7 +136,7 @@ class MinimizingMovement:
     def _check_keys(self, method: str) -> None:
         """Raises ValueError for choices that the method does not know."""
         known = {
-            "count": ("quantile", "residual"),
+            "count": _SECOND,
             "epsilon": ("entropic",),
             "debiased": ("entropic",),
             "accuracy": ("transport", "entropic", "back_and_forth"),
@@ -151,6 +157,10 @@ class MinimizingMovement:
             from mfpde.solvers.jko.residual import ResidualScheme
 
             return ResidualScheme(problem, self.count)
+        if method == "lagrangian":
+            from mfpde.solvers.jko.lagrangian import LagrangianScheme
+
+            return LagrangianScheme(problem, self.count)
         assert self.cells is not None  # by check
         if method == "quantile":
             from mfpde.solvers.jko.quantile import QuantileScheme

@@ -17,7 +17,7 @@ from mfpde.arrays import FloatArray
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.potential import Potential
 from mfpde.energy.teams import Team
-from mfpde.measure import DensityFunction, Particles, lattice
+from mfpde.measure import Particles, lattice
 from mfpde.problem import Problem
 from mfpde.run import WARNING, Status, StepFailed
 from mfpde.solvers.jko.flow import Minimiser, root_mean
@@ -25,7 +25,7 @@ from mfpde.solvers.jko.nodes import Nodes, Reduced, pays
 from mfpde.solvers.jko.proximal import Field
 from mfpde.solvers.jko.rules import check_residual
 from mfpde.solvers.jko.search import Search
-from mfpde.solvers.jko.start import gauss_nodes
+from mfpde.solvers.jko.start import first_atoms
 from mfpde.solvers.kernels.jko_residual import group
 
 _TABLE_TOLERANCE = {1: 1e-11}
@@ -60,7 +60,7 @@ class ResidualScheme:
     def __init__(self, problem: Problem, count: int | None) -> None:
         check_residual(problem)
         self.domain = problem.domain
-        atoms = _first_atoms(problem, count)
+        atoms = first_atoms(problem, count)
         self.weights, self._initial = atoms.weights, atoms.points
         tolerance = _TABLE_TOLERANCE.get(self.domain.dimension, _OTHER_TABLE_TOLERANCE)
         self.energy = problem.energy.tabulated(self.domain, tolerance, len(self.weights))
@@ -270,18 +270,6 @@ class ResidualScheme:
             if value < primal:
                 best, primal = start, value
         return best, max(primal - dual, 0.0), extra
-
-
-def _first_atoms(problem: Problem, count: int | None) -> Particles:
-    """Initial atoms as they are; of a density about ``count`` Gauss nodes, in more than three dimensions the images of a lattice."""
-    initial = problem.initial
-    if not isinstance(initial, DensityFunction):
-        if count not in (None, len(initial.weights)):
-            raise ValueError(f"count must be left out or {len(initial.weights)}, the number of initial atoms")
-        return initial
-    if count is None:
-        raise ValueError('method = "residual" needs `count`, the number of atoms that stand for the initial density')
-    return gauss_nodes(initial, count)
 
 
 def _advice(sigma: float, what: str) -> str:

@@ -1,5 +1,8 @@
 """Which problems each method of minimising movements solves: rules that need no compiler, so that cases are checked at once."""
 
+import numpy as np
+
+from mfpde.energy.base import EnergySum
 from mfpde.energy.incompressible import Incompressible, no_room
 from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Entropy, Power
@@ -60,6 +63,53 @@ def check_residual(problem: Problem) -> None:
         if not isinstance(term, TwoLayer | Potential):
             raise ValueError(f'method = "residual" is for two_layer networks and potentials, which {name} is not; see method = "quantile"')
     _check_features(problem, "residual")
+
+
+def check_lagrangian(problem: Problem) -> None:
+    """Raises ValueError for domains other than boxes, where nothing moves, and for energies without a minimum among atoms."""
+    if problem.domain.box is not problem.domain:
+        raise ValueError('method = "lagrangian" is for boxes, not disks; give the square around it')
+    if not problem.domain.moving:
+        raise ValueError("minimising movements need an axis along which mass moves, but all axes are frozen")
+    for name, term in problem.energy.terms.items():
+        if isinstance(term, Entropy | Power) or term.temperature > 0.0:
+            raise ValueError(
+                f'method = "lagrangian" moves atoms, of which {name} is infinite or says nothing; use method = "quantile" (one axis), '
+                '"entropic" or "back_and_forth", with `cells`'
+            )
+        if isinstance(term, Interaction) and term.kernel.at_zero is None and _attracts(term):
+            raise ValueError(
+                f"the kernel of {name} falls to minus infinity at 0, so that atoms that meet have no least energy; use method = "
+                '"quantile" with `cells` and an entropy or porous_medium, or finite_volume'
+            )
+
+    initial = problem.initial
+    alone = isinstance(initial, DensityFunction) or len(np.unique(initial.points, axis=0)) == len(initial.points)
+    if not alone and repels(problem.energy):
+        raise ValueError("atoms at one place do not repel one another, but a kernel is infinite at 0; give them different places")
+
+
+def _attracts(term: Interaction) -> bool:
+    """Whether a kernel that is infinite at 0 is minus infinite there."""
+    extent = term.kernel.extent
+    far, near = (float(term.kernel.values((share * extent)[None, :])[0]) for share in (1e-4, 1e-8))
+    return near < far
+
+
+def repels(energy: EnergySum) -> bool:
+    """Whether there is a kernel that is infinite at 0."""
+    return any(isinstance(term, Interaction) and term.kernel.at_zero is None for term in energy.terms.values())
+
+
+def atoms_will_do(problem: Problem) -> str | None:
+    """The method that moves atoms for this energy, "residual" or "lagrangian"; None where none does."""
+    for name, check in (("residual", check_residual), ("lagrangian", check_lagrangian)):
+        try:
+            check(problem)
+        except ValueError:
+            continue
+        return name
+    return None
 
 
 def check_transport(problem: Problem, cells: tuple[int, ...]) -> None:

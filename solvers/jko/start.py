@@ -6,17 +6,38 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.domain import Domain
-from mfpde.measure import DensityFunction, Particles
+from mfpde.measure import DensityFunction, Particles, layered_cells
+from mfpde.problem import Problem
 
 _SCANNED = {1: 4096, 2: 256, 3: 64}
 _NODES = {1: 6, 2: 9, 3: 8}
 _NEGLIGIBLE = 1e-14
 
 
+def first_atoms(problem: Problem, count: int | None) -> Particles:
+    """Initial atoms as they are; of a density about ``count`` Gauss nodes, in more than three dimensions the images of a lattice. Where the
+    energy has layers along a frozen axis, these are cells of the nodes.
+
+    Raises ValueError for a missing or wrong count."""
+    initial = problem.initial
+    if not isinstance(initial, DensityFunction):
+        if count not in (None, len(initial.weights)):
+            raise ValueError(f"count must be left out or {len(initial.weights)}, the number of initial atoms")
+        return initial
+    if count is None:
+        raise ValueError("the key `count` is missing: about how many atoms stand for the initial density")
+    if (layers := problem.energy.layers) > 1:
+        nodes = _NODES.get(initial.domain.dimension, 1)
+        cells = layered_cells(initial.domain, max(1, count // nodes), layers)
+        return initial.gauss_atoms(cells) if nodes > 1 else initial.quantiles(count, layers)
+    return gauss_nodes(initial, count)
+
+
 def gauss_nodes(initial: DensityFunction, count: int) -> Particles:
     """About ``count`` Gauss nodes with the masses of a density around them; in more than three dimensions the images of a lattice.
 
-    The nodes fill the box that holds the density. On one axis half of the intervals are spent where Gauss's rule is worst, so that jumps
+    The nodes fill the box that holds the density; in the plane in an even number of cells along each axis, since nodes on the axes of
+    a symmetric problem would never leave them. On one axis half of the intervals are spent where Gauss's rule is worst, so that jumps
     and narrow bumps are integrated as well as smooth densities.
     """
     dimension = initial.domain.dimension
@@ -24,7 +45,9 @@ def gauss_nodes(initial: DensityFunction, count: int) -> Particles:
         return initial.quantiles(count)
     held = _around(initial)
     cells = count / _NODES[dimension]
-    atoms = _on_intervals(held, max(1, round(cells))) if dimension == 1 else held.gauss_atoms(max(1, round(cells ** (1.0 / dimension))))
+    side = cells ** (1.0 / dimension)
+    even = 2 * round(0.5 * side) if dimension == 2 else 0
+    atoms = _on_intervals(held, max(1, round(cells))) if dimension == 1 else held.gauss_atoms(even or max(1, round(side)))
     kept = atoms.weights > _NEGLIGIBLE * float(np.max(atoms.weights))
     weights = atoms.weights[kept]
     return Particles(np.ascontiguousarray(atoms.points[kept]), weights / np.sum(weights))

@@ -7,6 +7,7 @@ import numpy as np
 from mfpde.energy.base import Energy, EnergySum
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.pair_network import PairNetwork
+from mfpde.energy.wide_resnets import WideResNet
 
 _KEY = 2
 
@@ -24,9 +25,9 @@ class Batches:
     @staticmethod
     def of(energy: EnergySum, size: int, epochs: bool, seed: int) -> "Batches":
         """Raises ValueError where there is no network, or no epoch of its inputs."""
-        networks = {name: term for name, term in energy.terms.items() if isinstance(term, TwoLayer | PairNetwork)}
+        networks = {name: term for name, term in energy.terms.items() if isinstance(term, TwoLayer | PairNetwork | WideResNet)}
         if not networks:
-            raise ValueError("`batch` draws inputs of a network, but no term is two_layer or ensemble_resnet")
+            raise ValueError("`batch` draws inputs of a network, but no term is two_layer, ensemble_resnet or wide_resnet")
         for name, term in networks.items():
             if epochs and term.size is None:
                 raise ValueError(f"`epochs` needs inputs that are samples, but those of {name} are a law; leave it out")
@@ -44,16 +45,16 @@ class Batches:
         """The energy on minibatch ``number``, without entropy; its gradients are those of the energy in the mean."""
         terms: dict[str, Energy] = {}
         for place, (name, term) in enumerate(self.energy.terms.items()):
-            if isinstance(term, TwoLayer | PairNetwork):
+            if isinstance(term, TwoLayer | PairNetwork | WideResNet):
                 terms[name] = self._epoch_batch(term, number, place) if self.epochs else self._drawn(term, number, place)
             elif term.temperature == 0.0:
                 terms[name] = term
         return EnergySum(terms)
 
-    def _drawn(self, term: TwoLayer | PairNetwork, number: int, place: int) -> TwoLayer:
+    def _drawn(self, term: TwoLayer | PairNetwork | WideResNet, number: int, place: int) -> TwoLayer | WideResNet:
         return term.batch(*term.draw(self._generator(number, place), self.size))
 
-    def _epoch_batch(self, term: TwoLayer | PairNetwork, number: int, place: int) -> TwoLayer:
+    def _epoch_batch(self, term: TwoLayer | PairNetwork | WideResNet, number: int, place: int) -> TwoLayer | WideResNet:
         assert term.size is not None
         each = -(-term.size // self.size)
         order = self._generator(number // each, place).permutation(term.size)

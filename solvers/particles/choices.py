@@ -106,11 +106,11 @@ class ParticleFlow:
         if self.count is None:
             raise ValueError("particles need `count` when the initial measure is a density")
         if self.start == "quantile":
-            return problem.initial.quantiles(self.count)
+            return problem.initial.quantiles(self.count, problem.energy.layers)
         if self.start == "grid":
             if problem.domain.dimension > _MOST_AXES or problem.domain.box is not problem.domain:
                 raise ValueError(f'start = "grid" is for boxes of at most {_MOST_AXES} axes; draw the atoms at random')
-            return problem.initial.grid_atoms(self.count)
+            return problem.initial.grid_atoms(self.count, problem.energy.layers)
         return problem.initial.sample(self.count, np.random.default_rng(self.seed))
 
     def flow_of(self, problem: Problem, atoms: Particles, count: int | None = None) -> SmoothFlow | DescentFlow:

@@ -1,0 +1,106 @@
+"""The study of regularised recovery: its files, resumption, verdicts and messages."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from mfpde.cli import main
+from mfpde.study import ledger
+
+CASE = """
+title = "small"
+
+[study]
+kind = "sparse_recovery"
+teacher = { neurons = [[1.0, 0.0], [-0.5, 1.0]], weights = [1.0, 0.7] }
+path_norm = [0.2, 0.3]
+students = 8
+seeds = 2
+"""
+
+
+def written(folder, text=CASE):
+    path = folder / "case.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def numbers(path):
+    with h5py.File(path) as file:
+        return {name: item[()] for name, item in file.items() if item.dtype.kind == "f"}
+
+
+def test_the_study_writes_its_files_and_figures(tmp_path, capsys):
+    path, out = written(tmp_path), tmp_path / "out"
+    assert main(["check", path]) == 0
+    assert main(["study", path, "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "J* is reached from 2 of 2 starts, students merge from 2" in said
+    assert {p.name for p in out.iterdir()} >= {"study.json", "study.csv", "study.h5", "study-excess.png", "study-directions.png"}
+    found = numbers(out / "study.h5")
+    assert (found["solution_gap"] <= 1e-12).all()
+    assert (found["run_final_excess"] <= 1e-12 * found["solution_value"][:, None]).all()
+    np.testing.assert_allclose(found["run_rate"], found["run_predicted"], rtol=0.03)
+    data = json.loads((out / "study.json").read_text())
+    assert data["study"] == "sparse_recovery"
+    assert data["missed"] == []
+    assert data["teacher_determined"]
+    rows = list(csv.DictReader((out / "study.csv").open()))
+    assert {row["quantity"] for row in rows} == {"rate", "relative_excess"}
+
+
+def test_an_interrupted_study_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    path, whole, cut = written(tmp_path), tmp_path / "whole", tmp_path / "cut"
+    assert main(["study", path, "--output", str(whole), "--no-figures"]) == 0
+    left, done, end = [3], [], ledger.Ledger.end
+
+    def end_some(self, group, index):
+        end(self, group, index)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "end", end_some)
+        assert main(["study", path, "--output", str(cut), "--no-figures"]) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "end", lambda self, group, index: done.append(group) or end(self, group, index))
+        assert main(["study", path, "--output", str(cut), "--no-figures", "--resume"]) == 0
+    assert len(done) == 3
+    one, other = numbers(whole / "study.h5"), numbers(cut / "study.h5")
+    assert all(np.array_equal(values, other[name], equal_nan=True) for name, values in one.items())
+
+
+def test_a_minimum_that_is_not_reached_is_missed(tmp_path, capsys):
+    path = written(tmp_path, CASE.replace("path_norm = [0.2, 0.3]", "path_norm = [0.2]\nend = 5.0"))
+    assert main(["study", path, "--output", str(tmp_path / "out"), "--no-figures"]) == 3
+    assert "expected, but missed: λ = 0.2, start 0: J stays above its minimum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["path_norm=[0.9]", 'inputs={law="circle",scale=1.5}'])
+def test_no_neuron_at_all_and_inputs_on_a_circle(change, tmp_path):
+    path, out = written(tmp_path), tmp_path / "out"
+    options = ["--set", f"study.{change}", "--set", "study.seeds=1", "--set", "study.students=6", "--no-figures"]
+    assert main(["study", path, "--output", str(out), *options]) == 0
+    found = numbers(out / "study.h5")
+    assert np.isfinite(found["atom_weight"]).any() == ("circle" in change)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seeds = 2", "radius = 0.1", "`radius` must be at least `amplitude`"),
+        ("weights = [1.0, 0.7]", "weights = [1.0]", "needs one number other than 0 for each"),
+        ("[0.2, 0.3]", "[0.0]", "must be positive"),
+        ("[[1.0, 0.0], ", "[[0.0, 0.0], ", "must not be 0"),
+    ],
+)
+def test_wrong_input_has_one_clear_message(old, new, said, tmp_path, capsys):
+    path = written(tmp_path, CASE.replace(old, new))
+    assert main(["check", path]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1

@@ -1,0 +1,115 @@
+"""Does a student reach its teacher's measure, or only what the network sees of it?"""
+
+import json
+
+import numpy as np
+import pytest
+from command import call
+
+from mfpde.case import load_case
+from mfpde.case.build import build_problem
+from mfpde.distance import wasserstein
+from mfpde.distance.parity import parity_distances
+from mfpde.domain import Axis, Domain
+from mfpde.measure import Density, Particles
+from mfpde.study.teacher_recovery_plan import plan
+
+CASE = """
+title = "A student"
+[domain.theta]
+lower = -4.0
+upper = 4.0
+[[energy]]
+kind = "two_layer"
+activation = "gaussian"
+teacher = {teacher}
+[initial]
+density = "exp(-theta**2)"
+[time]
+save = [0.0, 1.0, 30.0]
+[[solver]]
+kind = "finite_volume"
+cells = [64]
+[[solver]]
+kind = "particles"
+label = "atoms"
+count = 50
+start = "quantile"
+[study]
+kind = "teacher_recovery"
+{study}
+"""
+DENSITY = '{ density = "exp(-4*(theta - 1)**2)" }'
+
+
+def write(folder, study="", teacher=DENSITY):
+    path = folder / "case.toml"
+    path.write_text(CASE.replace("{teacher}", teacher).replace("{study}", study))
+    return path
+
+
+def test_parity_splits_the_first_wasserstein_distance():
+    domain = Domain((Axis("x", -3.0, 3.0),))
+    one, other = Particles(np.array([[1.0], [2.0]]), np.array([0.5, 0.5])), Particles(np.array([[-1.0], [2.0]]), np.array([0.5, 0.5]))
+    split = parity_distances(one, other)
+    assert split["even"] == pytest.approx(0.0, abs=1e-15)  # the even parts are equal
+    assert split["odd"] == pytest.approx(wasserstein(one, other, domain, 1).value)
+    grid, rng = domain.grid((30,)), np.random.default_rng(0)
+    density = Density(grid, rng.random(30) / 3.0)
+    density = Density(grid, density.values / density.mass)
+    mirrored = Density(grid, np.ascontiguousarray(density.values[::-1]))
+    assert parity_distances(density, mirrored)["even"] == pytest.approx(0.0, abs=1e-14)
+    assert parity_distances(density, mirrored)["odd"] == pytest.approx(wasserstein(density, mirrored, domain, 1).value)
+    split, whole = parity_distances(density, one), wasserstein(density, one, domain, 1).value
+    assert max(split.values()) <= whole <= sum(split.values())
+
+
+def test_an_even_activation_keeps_the_odd_part_that_it_does_not_see(tmp_path):
+    study = 'starts = { far = "exp(-2*(theta + 1)**2)" }\nactivations = ["gaussian", "tanh"]\n'
+    study += 'residual = 0.1\nexpected = { gaussian = "visible" }'
+    path = write(tmp_path, study)
+    answer = call("study", path, "--output", tmp_path / "out", "--no-figures")
+    assert answer.code == 0, answer.err
+    data = json.loads((tmp_path / "out" / "study.json").read_text())
+    rows = {(row["activation"], row["start"]): row for row in data["runs"]}
+    assert len(rows) == 4
+    even = rows["gaussian", "initial"]
+    assert even["outcome"] == "visible part only"
+    assert even["unseen"][-1] == pytest.approx(even["unseen"][0], rel=1e-6)  # from an even start it stays that of the teacher
+    assert even["seen"][-1] < 0.3 * even["seen"][0]
+    assert rows["tanh", "far"]["distance"][-1] < 0.3 * rows["gaussian", "far"]["distance"][-1]
+    again = call("study", path, "--output", tmp_path / "out", "--no-figures", "--resume")
+    assert again.code == 0
+    assert again.out.count("complete already") == 4
+
+
+def test_outcomes_that_are_missed_are_said(tmp_path):
+    study = 'solver = "atoms"\ndistance = 1e-6\nresidual = 1e-6\nexpected = { gaussian-initial = "recovered" }'
+    answer = call("study", write(tmp_path, study), "--output", tmp_path / "out")
+    assert answer.code == 3
+    assert "expected recovered, found not learned yet" in answer.err
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == ["study-densities.png", "study-recovery.png"]
+
+
+@pytest.mark.parametrize(
+    ("study", "teacher", "words"),
+    [
+        ("", "{ neurons = [[1.0], [0.5]], weights = [2.0, -1.0] }", "positive with sum one"),
+        ('solver = "atom"', DENSITY, "accepted: finite_volume, atoms"),
+        ('expected = { relu = "visible" }', DENSITY, "is no activation or run of this study"),
+        ('starts = { initial = "1" }', DENSITY, "choose another"),
+        ('starts = { wild = "log(theta)" }', DENSITY, "gaussian-wild"),
+    ],
+)
+def test_what_cannot_be_recovered_is_refused(tmp_path, study, teacher, words):
+    answer = call("check", write(tmp_path, study, teacher))
+    assert answer.code == 2
+    assert words in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_teacher_of_neurons_is_a_measure_of_atoms(tmp_path):
+    case = load_case(write(tmp_path, "", "{ neurons = [[1.0], [-1.0]] }"))
+    teacher = plan(case, case.table.study, build_problem(case)).teacher
+    assert isinstance(teacher, Particles)
+    assert teacher.weights.tolist() == [0.5, 0.5]
