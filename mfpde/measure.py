@@ -188,7 +188,8 @@ class DensityFunction:
 
         Unlike equal atoms these are as dense in the tails as anywhere else.
         """
-        density = self.on(self.domain.grid(layered_cells(self.domain, count, layers)))
+        cells = layered_cells(self.domain, count, layers)
+        density = self.on(self.domain.grid(cells) if layers > 1 else self.domain.even_grid(cells[0]))
         weights = density.weights
         kept = weights > _NEGLIGIBLE * float(np.max(weights))
         return Particles(np.ascontiguousarray(density.points[kept]), weights[kept] / np.sum(weights[kept]))

@@ -390,6 +390,8 @@ def test_solvers_that_do_not_apply_say_so() -> None:
         Stationary((24, 2)).prepare(noisy)
     with pytest.raises(ValueError, match="no gradient in several dimensions"):
         sampled(2, "second", 2, "relu")
+    with pytest.raises(ValueError, match="needs 1 axis of θ and a last, frozen axis, the depth; got p0, p1, p2, p3, depth"):
+        wide_resnet(space(2), "tanh", Normal(), cloud(3, 2), depth=2)
 
 
 def test_minimising_movements_of_atoms_agree_with_the_flow() -> None:

@@ -6,6 +6,7 @@ from mfpde.case import schema
 from mfpde.case.errors import shown
 from mfpde.energy import Interaction, PairNetwork, TwoLayer, WideResNet
 from mfpde.energy.base import Energy, EnergySum
+from mfpde.energy.potential import PATH_ROUNDING
 
 
 def describe_terms(tables: Sequence[schema.Term], energy: EnergySum) -> Iterator[tuple[str, str]]:
@@ -18,7 +19,7 @@ def describe_terms(tables: Sequence[schema.Term], energy: EnergySum) -> Iterator
             weights = " + |w|²" if table.output == "trained" else ""
             yield next(terms)[0], f"λ/2 ∫|θ|²{weights} dρ with λ = {table.decay:g}"
         if isinstance(table, schema.TwoLayerTerm) and table.path_norm is not None:
-            yield next(terms)[0], f"λ ∫|w||θ| dρ with λ = {table.path_norm:g}"
+            yield next(terms)[0], f"λ ∫|w||θ| dρ with λ = {table.path_norm:g}, rounded off below |w||θ| = {PATH_ROUNDING:g}"
 
 
 def describe_term(table: schema.Term, term: Energy) -> str:

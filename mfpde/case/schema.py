@@ -236,7 +236,9 @@ class TwoLayerTerm(Table):
         "quadrature", description="closed: closed forms for normal inputs, any number of them, and some activations"
     )
     decay: Positive | None = Field(None, description="λ of a weight decay λ/2 ∫|θ|² + |w|² dρ, which is a term of its own")
-    path_norm: Positive | None = Field(None, description="λ of a penalty λ∫|w||θ|dρ on trained outputs, which is a term of its own")
+    path_norm: Positive | None = Field(
+        None, description="λ of a penalty λ∫|w||θ|dρ on trained outputs, rounded off below |w||θ| = 1e-3, which is a term of its own"
+    )
     tolerance: Annotated[float, Field(ge=1e-14, le=0.1)] | None = Field(None, description="relative error of the compressed features")
 
     @model_validator(mode="after")

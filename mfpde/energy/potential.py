@@ -9,6 +9,9 @@ from mfpde.arrays import BoolArray, FloatArray
 from mfpde.domain import Grid
 from mfpde.measure import Measure
 
+PATH_ROUNDING = 1e-3
+"""The |w||θ| below which the path norm is rounded off."""
+
 
 @dataclass(frozen=True, eq=False)
 class Potential:
@@ -76,27 +79,30 @@ def weight_decay(strength: float) -> Potential:
     return Potential(lambda points: 0.5 * strength * np.sum(points * points, axis=1), lambda points: strength * points)
 
 
-def path_norm(strength: float, outputs: int) -> Potential:
-    """λ∫|w||θ| dρ with λ = ``strength``, w being the last ``outputs`` coordinates and θ, an offset included, those before.
+def path_norm(strength: float, outputs: int, rounding: float = PATH_ROUNDING) -> Potential:
+    """λ∫√(|w|²|θ|² + ε²) − ε dρ with λ = ``strength`` and ε = ``rounding``, w being the last ``outputs`` coordinates (with the Euclidean
+    norm) and θ, an offset included, those before: λ∫|w||θ|dρ to within λε.
 
     The penalty of the teacher-student problem of Akiyama and Suzuki (2021). For homogeneous neurons such as relu it has the same least
-    values as a weight decay λ/2∫|θ|² + |w|² dρ: 2|w||θ| ≤ |θ|² + |w|², with equality where the lengths are balanced. Where w or θ is 0
-    its gradient is the subgradient of least norm, 0; what E adds there can move a neuron away although the flow itself would rest at
-    w = 0 while |∂E/∂w| ≤ λ|θ|. Balanced neurons (|w| = |θ|, which the flow keeps) never get there.
+    values as a weight decay λ/2∫|θ|² + |w|²dρ: 2|w||θ| ≤ |θ|² + |w|², with equality where the lengths are balanced.
+
+    |w||θ| has a kink at w = 0, where the flow of a neuron with |∂E/∂w| ≤ λ|θ| rests for good; steps of a solver that knows no such rest
+    would go to and fro across it. So the kink is rounded off: the neuron rests at |w||θ| of about ε instead. mfpde.sparse.flow has the
+    exact rest.
     """
 
-    def lengths(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def squares(points: FloatArray) -> tuple[FloatArray, FloatArray]:
         inner, outer = np.split(points, [points.shape[1] - outputs], axis=1)
-        return np.linalg.norm(inner, axis=1, keepdims=True), np.linalg.norm(outer, axis=1, keepdims=True)
+        return np.sum(inner * inner, axis=1, keepdims=True), np.sum(outer * outer, axis=1, keepdims=True)
 
     def value(points: FloatArray) -> FloatArray:
-        inner, outer = lengths(points)
-        return np.asarray(strength * inner[:, 0] * outer[:, 0])
+        inner, outer = squares(points)
+        product = inner[:, 0] * outer[:, 0]
+        return np.asarray(strength * product / (np.sqrt(product + rounding**2) + rounding))
 
     def slope(points: FloatArray) -> FloatArray:
-        inner, outer = lengths(points)
-        split = points.shape[1] - outputs
-        one, two = (np.divide(a, b, out=np.zeros_like(a), where=b > 0.0) for a, b in ((outer, inner), (inner, outer)))
-        return np.asarray(strength * np.concatenate([one * points[:, :split], two * points[:, split:]], axis=1))
+        inner, outer = squares(points)
+        factor, split = strength / np.sqrt(inner * outer + rounding**2), points.shape[1] - outputs
+        return np.asarray(np.concatenate([factor * outer * points[:, :split], factor * inner * points[:, split:]], axis=1))
 
     return Potential(value, slope)

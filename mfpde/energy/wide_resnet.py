@@ -42,10 +42,12 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Sums over units σ(θ_j X) of states of ``dimension`` d."""
+    """Sums over units σ(θ_j X) of states of ``dimension`` d. ``compiled``: by compiled loops, where there are any for σ, which bring the
+    compiler and pay for what is done often."""
 
     activation: Activation
     dimension: int
+    compiled: bool = True
 
     def total(self, block: Block, state: FloatArray) -> FloatArray:
         """Σ_j w_j σ(θ_j X), (d, Q)."""
@@ -113,7 +115,7 @@ class Units:
 
     def _values(self, z: FloatArray) -> FloatArray:
         """σ(z), in place where there is a compiled loop."""
-        if ACTIVATIONS.get(self.activation.name) is self.activation:
+        if self.compiled and ACTIVATIONS.get(self.activation.name) is self.activation:
             from mfpde.energy.activation_kernels import NAMES, fill_values  # which brings the compiler
 
             fill_values(NAMES.index(self.activation.name), z.reshape(-1))
@@ -122,7 +124,7 @@ class Units:
 
     def _slopes(self, z: FloatArray) -> FloatArray:
         """σ'(z), (d, n, Q); z stays."""
-        if ACTIVATIONS.get(self.activation.name) is self.activation:
+        if self.compiled and ACTIVATIONS.get(self.activation.name) is self.activation:
             from mfpde.energy.activation_kernels import NAMES, fill_slopes
 
             made = z.copy()

@@ -32,7 +32,9 @@ from mfpde.measure import Atoms, Density, DensityFunction, Particles
 
 SLABS = 32
 """Parts of the depth in which atoms of the limit of many levels are taken together."""
-_TEACHER_CELLS = {1: 1024, 4: 8}
+_TEACHER_CELLS = {1: 64, 4: 4}
+"""Along each axis of θ, with Gauss nodes in every cell."""
+_MOST_UNITS_TRIED = 256
 _LEVELS_TRIED, _CELLS_TRIED, _MOST_AXES_TRIED, _ATOMS_TRIED = 8, 16, 3, 256
 _UNEVEN = 0.02
 _MOST_CORNERS = 64
@@ -313,6 +315,10 @@ class _Taught:
     depth: Depth
     atoms: Particles
 
+    def by(self, units: Units) -> "_Taught":
+        """The same computed by these units."""
+        return replace(self, network=replace(self.network, units=units))
+
     def at(self, inputs: FloatArray) -> FloatArray:
         """y at inputs (Q, d), (Q,) or (Q, d)."""
         return _output(self.network, self.depth, self.atoms, inputs)
@@ -344,12 +350,14 @@ def wide_resnet(
     """
     sigma = _checked(domain, activation, dimension, depth, (approximation, teacher_approximation))
     levels = None if depth == "continuous" else int(depth)
-    units, axis = Units(sigma, dimension), domain.axes[-1]
-    network = Network(units, approximation, levels is None)
+    rare, axis = Units(sigma, dimension, compiled=False), domain.axes[-1]
+    network = Network(Units(sigma, dimension), approximation, levels is None)
     where = Depth(axis.lower, axis.upper, levels)
-    taught, data = _teacher(teacher, domain, Network(units, teacher_approximation, levels is None), where)
-    teacher_at = None if taught is None else taught.at
-    rule, note = WideInputs(network, levels or _LEVELS_TRIED, _extremes(domain, taught), domain, teacher_at).rule(inputs)
+    taught, data = _teacher(teacher, domain, Network(rare, teacher_approximation, levels is None), where)
+    teacher_at = None if taught is None else taught.by(network.units).at
+    tried = taught.at if taught is not None and len(taught.atoms.weights) <= _MOST_UNITS_TRIED else None
+    model = replace(network, units=rare), levels or _LEVELS_TRIED, _extremes(domain, taught), domain, tried
+    rule, note = WideInputs(*model).rule(inputs)
     if data is not None and data.shape != (len(rule.weights), dimension):
         raise ValueError(f"the data are {data.shape[0]} targets of {data.shape[1]} numbers, for {len(rule.weights)} inputs of {dimension}")
     target = data if taught is None else taught.at(rule.nodes).reshape(-1, dimension)
@@ -374,7 +382,7 @@ def _checked(
     if depth != "continuous" and (isinstance(depth, str) or depth < 1):
         raise ValueError(f'depth must be a number of levels, at least 1, or "continuous", got {depth!r}')
     if domain.box is not domain or domain.dimension != dimension**2 + 1 or not domain.axes[-1].frozen:
-        axes = f"{dimension**2} ax{'e' if dimension == 1 else ''}{'i' if dimension == 1 else 'e'}s"
+        axes = "1 axis" if dimension == 1 else f"{dimension**2} axes"
         found = ", ".join(domain.names)
         raise ValueError(
             f"a wide_resnet of {dimension} x {dimension} matrices needs {axes} of θ and a last, frozen axis, the depth; got {found}"
@@ -389,16 +397,14 @@ def _checked(
 def _teacher(
     teacher: Particles | Neurons | DensityFunction | FloatArray, domain: Domain, network: Network, depth: Depth
 ) -> tuple[_Taught | None, FloatArray | None]:
-    """The teacher's units, a density by its cell masses on a fine grid; or the data, (n, d)."""
+    """The teacher's units, a density by Gauss nodes in many cells; or the data, (n, d)."""
     if isinstance(teacher, np.ndarray):
         return None, teacher[:, None] if teacher.ndim == 1 else teacher
     if isinstance(teacher, DensityFunction):
         axes = domain.dimension - 1
         if axes not in _TEACHER_CELLS:
             raise ValueError(f"a teacher density needs at most 2 x 2 matrices, got {axes} coordinates of θ; use neurons or data")
-        cells = (*(_TEACHER_CELLS[axes],) * axes, depth.levels or SLABS)
-        density = teacher.on(domain.grid(cells))
-        teacher = Particles(density.points, density.weights)
+        teacher = teacher.gauss_atoms((*(_TEACHER_CELLS[axes],) * axes, depth.levels or SLABS))
     weights = teacher.weights if isinstance(teacher, Particles) else teacher.weights[:, 0]
     if teacher.points.shape[1] != domain.dimension or weights.size != teacher.weights.size:
         raise ValueError(f"a teacher needs units of {domain.dimension} coordinates (θ, ε) with a weight each, got {teacher.points.shape}")

@@ -80,8 +80,8 @@ def start_loss(problem: Problem, terms: Sequence[str]) -> float:
     if not isinstance(problem.initial, DensityFunction):
         raise TypeError("the loss of the start needs a density")
     cells, layers = _CELLS.get(problem.domain.dimension, 4), problem.energy.layers
-    shape = tuple(layers if frozen and layers > 1 else cells for frozen in problem.domain.frozen.tolist())
-    atoms = problem.initial.gauss_atoms(shape)
+    layered = tuple(layers if frozen else cells for frozen in problem.domain.frozen.tolist()) if layers > 1 else cells
+    atoms = problem.initial.gauss_atoms(layered)
     return sum(problem.energy.terms[name].value(atoms) for name in terms)
 
 
