@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from mfpde.energy.pair_network import PairNetwork
 from mfpde.energy.wide_resnets import WideResNet
 from mfpde.measure import Measure, covariance, mean
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class Comparison:
         }
 
 
-def compare(runs: Sequence[StoredRun], reference: str | None = None, problem: Problem | None = None, method: str = "auto") -> Comparison:
+def compare(runs: "Sequence[StoredRun]", reference: str | None = None, problem: Problem | None = None, method: str = "auto") -> Comparison:
     """Compare runs with the one labelled ``reference`` (default: the first), by ``wasserstein`` with this ``method``.
 
     With the ``problem`` that all are runs of, networks are compared as functions as well. Raises ValueError for an unknown
@@ -125,7 +127,7 @@ def function_distance(problem: Problem, first: Measure, second: Measure) -> floa
     return math.sqrt(sum(term.square_gap(first, second) for term in terms))
 
 
-def other_problems(runs: Sequence[StoredRun]) -> list[str]:
+def other_problems(runs: "Sequence[StoredRun]") -> list[str]:
     """A remark for each run whose energy or initial measure is not that of the first one, as far as the files say."""
     known = [run for run in runs if run.attributes.get("problem")]
     return [
@@ -135,11 +137,11 @@ def other_problems(runs: Sequence[StoredRun]) -> list[str]:
     ]
 
 
-def _finite(run: StoredRun, term: str) -> bool:
+def _finite(run: "StoredRun", term: str) -> bool:
     return term in run.run.energy and bool(np.isfinite(run.run.energy[term]).all())
 
 
-def _pair(run: StoredRun, base: StoredRun, terms: tuple[str, ...], problem: Problem | None, method: str) -> Pair:
+def _pair(run: "StoredRun", base: "StoredRun", terms: tuple[str, ...], problem: Problem | None, method: str) -> Pair:
     times, mine, theirs = np.intersect1d(run.run.times, base.run.times, return_indices=True)
     if not len(times):
         raise ValueError(f"{run.path} and {base.path} have no saved time in common")
@@ -173,7 +175,7 @@ def _methods(distances: Sequence[Distance]) -> str:
     return "; ".join(f"{found[0]} at {len(found)} of {len(distances)} times" for found in kinds.values())
 
 
-def _loss(run: StoredRun, terms: tuple[str, ...]) -> FloatArray:
+def _loss(run: "StoredRun", terms: tuple[str, ...]) -> FloatArray:
     if not terms:
         return np.full(len(run.run.times), np.nan)
     return np.asarray(sum((run.run.energy[name] for name in terms), np.zeros(len(run.run.times))))

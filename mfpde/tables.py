@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.compare import Comparison, Pair
-from mfpde.storage import StoredRun
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 
 def grid_text(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
@@ -26,7 +29,7 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if math.isfinite(value) else "—"
 
 
-def run_line(stored: StoredRun) -> str:
+def run_line(stored: "StoredRun") -> str:
     """Status, steps, time and the certificate of a run in one line."""
     run, steps = stored.run, stored.run.certificate
     seconds = float(stored.attributes.get("wall_seconds", 0.0))
@@ -41,7 +44,7 @@ def run_line(stored: StoredRun) -> str:
     return f"{words}; mass drift {steps.mass_drift():.0e}{least}{energy}"
 
 
-def _is_density(stored: StoredRun) -> bool:
+def _is_density(stored: "StoredRun") -> bool:
     from mfpde.measure import Density
 
     return bool(stored.run.measures) and isinstance(stored.run.final, Density)
@@ -91,7 +94,7 @@ def _gap(comparison: Comparison | None) -> str:
     return number(max(float(np.max(p.relative_loss_gap)) for p in comparison.pairs), 3) if comparison else "—"
 
 
-def info_text(stored: StoredRun) -> str:
+def info_text(stored: "StoredRun") -> str:
     """What a result file holds."""
     run, attributes = stored.run, stored.attributes
     head = [
@@ -121,7 +124,7 @@ def _recorded(name: str, series: Mapping[str, FloatArray]) -> str:
     return f"{name}: {number(float(mean[0]), 6)} in the mean, {moved}{single}"
 
 
-def _measure(stored: StoredRun) -> str:
+def _measure(stored: "StoredRun") -> str:
     from mfpde.measure import Density
 
     if not stored.run.measures:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import os
 import signal
 import subprocess
@@ -22,35 +23,7 @@ from mfpde.solvers.finite_volume.solver import FiniteVolumeFlow
 from mfpde.solvers.particles import DescentFlow
 from tests.command import call
 
-SHIPPED = [
-    "aggregation",
-    "circle",
-    "convergence_reversed",
-    "convergence_speed",
-    "cross_check",
-    "desai_zwanzig",
-    "disk",
-    "ensemble_resnet",
-    "heat_refinement",
-    "incompressible",
-    "jko",
-    "keller_segel",
-    "multilayer",
-    "noisy_student",
-    "particle_limit",
-    "porous_medium",
-    "real_data",
-    "semicircle",
-    "sgd",
-    "sparse_recovery",
-    "teacher_density",
-    "teacher_student",
-    "trained_output",
-    "training",
-    "two_dimensional",
-    "two_scalings",
-    "wide_resnet",
-]
+SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "cases").glob("*.toml"))
 ALONE = ["two_scalings", "sgd", "multilayer", "sparse_recovery"]
 COMMANDS = ["run", "study", "check", "compare", "plot", "info", "cases", "schema"]
 
@@ -235,6 +208,8 @@ def conforms(value: Any, schema: Any, root: Any) -> bool:
         return False
     if isinstance(value, dict):
         known, other = schema.get("properties", {}), schema.get("additionalProperties", True)
+        for pattern, part in schema.get("patternProperties", {}).items():
+            other = part if all(re.search(pattern, key) for key in value) else False
         inside = all(conforms(v, known[k], root) if k in known else other and conforms(v, other, root) for k, v in value.items())
         return bool(inside) and set(schema.get("required", [])) <= set(value)
     if isinstance(value, list):
@@ -277,7 +252,8 @@ def test_the_schema_has_every_key_of_a_case(schema: Any) -> None:
     study |= {"factor", "time_step", "steepness", "noise"}
     study |= {"path_norm", "students", "amplitude", "angle"}
     study |= {"chaos", "collapse", "residual", "depths", "neurons", "nodes", "scalings", "middle", "last", "ends", "test"}
-    study |= {"mean", "deviation"}
+    study |= {"mean", "deviation", "starts", "activations", "residual", "threshold", "dissipation", "invisible_share", "invisible_growth"}
+    study |= {"linearity", "ratio", "regime", "first", "modes", "rest_amplitude", "rest_tolerance", "coupling_amplitude", "radii", "rise"}
     assert [set(table["properties"]) for table in schema["anyOf"]] == [top, {"title", "study"}]
     assert _keys(schema) == top | axis | network | inputs | teacher | densities | solver | study | rest | limit | training | movement
 

@@ -56,6 +56,8 @@ class Neurons:
             raise ValueError(f"neurons need points (J, d) and weights (J, k), got {self.points.shape} and {self.weights.shape}")
 
 
+_FEW_ATOMS = 1024
+
 Teacher = Particles | Neurons | DensityFunction | FloatArray
 Target = Particles | FloatArray
 """One output's neurons with weights, or its data (n,)."""
@@ -278,7 +280,15 @@ def _harmonic_tolerance(tolerance: float | None, default: float) -> float:
 
 def _met(model: _Model, features: Features) -> tuple[FloatArray, float]:
     """The target of a teacher of neurons, which features hold for."""
+    if model.neurons.dimension == 1:  # so few that the compiler, which brings them all at once, need not be loaded
+        return np.concatenate([_added_up(features, atoms) for atoms in model.atoms]), 0.0
     return np.concatenate([features.moments(atoms.points, atoms.weights) for atoms in model.atoms]), 0.0
+
+
+def _added_up(features: Features, atoms: Particles) -> FloatArray:
+    """∫Φ dρ of atoms, some hundred at a time."""
+    parts = [slice(k, k + _FEW_ATOMS) for k in range(0, len(atoms.weights), _FEW_ATOMS)]
+    return np.asarray(sum(features.evaluate(atoms.points[part]) @ atoms.weights[part] for part in parts))
 
 
 def _features(model: _Model, rule: Rule, tolerance: float | None) -> tuple[Features, FloatArray, float]:

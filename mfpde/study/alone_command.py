@@ -8,7 +8,7 @@ from mfpde.run import StepFailed
 from mfpde.signals import interruption
 from mfpde.storage import locked
 from mfpde.study.alone import Desk, Plan
-from mfpde.study.report import deliver
+from mfpde.study.deliver import deliver
 
 
 def study_alone(plan: Plan, folder: Path, options: Options) -> int:

@@ -19,7 +19,7 @@ from mfpde.study.files import study_origin, write_study_json
 from mfpde.study.limit_command import study_limit
 from mfpde.study.limit_plan import LimitPlan
 from mfpde.study.plan import RefinementPlan, plan_study
-from mfpde.study.readings import study_readings
+from mfpde.study.readings_command import study_readings
 from mfpde.study.references import OtherRun, Reference
 from mfpde.study.refinement import RefinementStudy, measure_refinement
 from mfpde.study.runs import level_of, run_all

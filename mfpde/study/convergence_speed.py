@@ -14,6 +14,7 @@ The rate is the slope of a least-squares line through the logarithm there, with 
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from mfpde.arrays import BoolArray, FloatArray, IntArray
 from mfpde.domain import Domain
 from mfpde.energy import TwoLayer
 from mfpde.measure import Density, Measure
-from mfpde.storage import StoredRun
 from mfpde.study.clusters import clusters_of, gather, mean_velocities
 from mfpde.study.linearised import Linearised, kernel_of, linearise, overlaps, rates_of, slopes, spread_law
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 SETTLED = 1e-3
 _LEAST_TIMES, _LEAST_FALL = 4, 1.5
@@ -89,7 +92,7 @@ class Speed:
     before the means have settled.
     """
 
-    stored: StoredRun
+    stored: "StoredRun"
     teacher: AtomicTeacher
     history: ClusterHistory
     occupied: tuple[int, ...]
@@ -166,7 +169,7 @@ def theory_of(energy: TwoLayer, teacher: AtomicTeacher) -> Theory:
     return Theory(rates_of(kernel, teacher.alpha), overlaps(kernel), local)
 
 
-def measure_speed(stored: StoredRun, energy: TwoLayer, teacher: AtomicTeacher, linearity: float) -> Speed:
+def measure_speed(stored: "StoredRun", energy: TwoLayer, teacher: AtomicTeacher, linearity: float) -> Speed:
     """Masses, means, spreads and rates of a run. Raises ValueError for a run without saved times."""
     run = stored.run
     if not run.measures:

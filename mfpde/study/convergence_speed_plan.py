@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from mfpde.case.convergence_speed_schema import ConvergenceSpeedTable
 from mfpde.case.errors import CaseError, Key, nearest, shown
 from mfpde.energy import TwoLayer
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
 from mfpde.study.clusters import EVEN
 from mfpde.study.convergence_speed import AtomicTeacher, measure_speed, theory_of
 from mfpde.study.convergence_speed_text import SpeedReport
 from mfpde.study.linearised import MOST_FEATURES
 from mfpde.study.readings import PlannedRun
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 _SAME = 1e-9
 
@@ -44,7 +47,7 @@ class SpeedPlan:
         """What is folded."""
         return [f"{self.activation} is even: θ and −θ are one neuron, and are counted as one"] if self.teacher.even else []
 
-    def read(self, stored: Mapping[str, StoredRun]) -> SpeedReport:
+    def read(self, stored: "Mapping[str, StoredRun]") -> SpeedReport:
         """Clusters and rates of all runs. Raises ValueError for runs without saved times."""
         theory = theory_of(self.energy, self.teacher)
         speeds = tuple(measure_speed(stored[run.label], self.energy, self.teacher, self.table.linearity) for run in self.runs)

@@ -13,8 +13,10 @@ from mfpde.distance import wasserstein
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.spectrum import Mode, harmonics
 from mfpde.measure import Density, Measure
-from mfpde.storage import StoredRun
 from mfpde.study.report import Arrays
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 if TYPE_CHECKING:
     from mfpde.study.spectrum_plan import Part, SpectrumPlan
@@ -179,7 +181,7 @@ def _advice(rest: AtRest) -> str:
     return f"; it sees a loss of {np.max(rest.loss):.0e} where there is none, from waves that it does not resolve: {words}"
 
 
-def read_spectrum(plan: "SpectrumPlan", stored: Mapping[str, StoredRun]) -> Spectrum:
+def read_spectrum(plan: "SpectrumPlan", stored: "Mapping[str, StoredRun]") -> Spectrum:
     """The report. Raises ValueError for a run that stopped early."""
     for part in plan.parts:
         times = stored[part.run.label].run.times
@@ -194,7 +196,7 @@ def read_spectrum(plan: "SpectrumPlan", stored: Mapping[str, StoredRun]) -> Spec
     return Spectrum(plan, rates, rest, created, own)
 
 
-def _measured(plan: "SpectrumPlan", stored: Mapping[str, StoredRun], calm: ComplexArray, length: float) -> tuple[MeasuredRate, ...]:
+def _measured(plan: "SpectrumPlan", stored: "Mapping[str, StoredRun]", calm: ComplexArray, length: float) -> tuple[MeasuredRate, ...]:
     runs = {(part.solver, part.mode, part.purpose): stored[part.run.label] for part in plan.parts}
     found = []
     for (solver, place, purpose), run in runs.items():
@@ -211,11 +213,11 @@ def _measured(plan: "SpectrumPlan", stored: Mapping[str, StoredRun], calm: Compl
     return tuple(found)
 
 
-def _amplitudes(mode: Mode, stored: StoredRun, mirror: StoredRun | None, calm: ComplexArray, length: float) -> FloatArray:
+def _amplitudes(mode: Mode, stored: "StoredRun", mirror: "StoredRun | None", calm: ComplexArray, length: float) -> FloatArray:
     """∫g d(ρ − ρ*), (T,), or half the difference from that of a run with the opposite amplitude."""
     most = len(mode.dual) - 1
 
-    def seen(run: StoredRun) -> FloatArray:
+    def seen(run: "StoredRun") -> FloatArray:
         away = np.stack([harmonics(measure, length, most) - calm[: most + 1] for measure in run.run.measures])
         return np.asarray((away.conj() @ mode.dual).real)
 
@@ -232,7 +234,7 @@ def _slope(times: FloatArray, amplitudes: FloatArray) -> tuple[float, float]:
     return rate, float(np.max(np.abs(logarithm - np.mean(logarithm) + rate * middle)))
 
 
-def _cells(stored: StoredRun) -> int:
+def _cells(stored: "StoredRun") -> int:
     final = stored.run.final
     return final.grid.size if isinstance(final, Density) else 1
 
@@ -242,7 +244,7 @@ def _extrapolated(fine: float, rough: float, ratio: float) -> float:
     return (ratio**2 * fine - rough) / (ratio**2 - 1.0)
 
 
-def _at_rest(part: "Part", stored: StoredRun, length: float, taught: bool) -> AtRest:
+def _at_rest(part: "Part", stored: "StoredRun", length: float, taught: bool) -> AtRest:
     measures = stored.run.measures
     first, moved = measures[0], 0.0
     for measure in measures[1:]:
@@ -256,7 +258,7 @@ def _at_rest(part: "Part", stored: StoredRun, length: float, taught: bool) -> At
     return AtRest(part.solver, part.mode, moved, energy if taught else np.abs(energy - energy[0]))
 
 
-def _created(plan: "SpectrumPlan", solver: str, stored: Mapping[str, StoredRun], length: float) -> Created:
+def _created(plan: "SpectrumPlan", solver: str, stored: "Mapping[str, StoredRun]", length: float) -> Created:
     """Amplitudes γ of γ cos q_k x in Lρ."""
     coupling = plan.coupling
     assert coupling is not None
@@ -269,7 +271,7 @@ def _created(plan: "SpectrumPlan", solver: str, stored: Mapping[str, StoredRun],
     return Created(solver, sizes, times, amplitudes, others, coupling.predicted)
 
 
-def _own(plan: "SpectrumPlan", part: "Part", stored: StoredRun, calm: ComplexArray, length: float) -> OwnRun:
+def _own(plan: "SpectrumPlan", part: "Part", stored: "StoredRun", calm: ComplexArray, length: float) -> OwnRun:
     run, domain = stored.run, plan.domain
     teacher = _teacher_measure(plan)
     most = max([*plan.waves, plan.table.modes])

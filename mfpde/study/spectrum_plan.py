@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,11 +26,13 @@ from mfpde.energy.spectrum import (
 )
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
 from mfpde.study.readings import PlannedRun
 from mfpde.study.spectrum import Spectrum, read_spectrum
 from mfpde.study.spectrum_density import FourierDensity, exact_quantiles
 from mfpde.study.variants import varied
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 _TEACHER_MODES = 96
 _POINTS = 1024
@@ -102,7 +104,7 @@ class SpectrumPlan:
         about = "the uniform density" if self.uniform else "the teacher's density"
         return f"{len(self.modes)} modes about {about}: {len(self.parts)} runs of {', '.join(self.solvers)}"
 
-    def read(self, stored: Mapping[str, StoredRun]) -> Spectrum:
+    def read(self, stored: "Mapping[str, StoredRun]") -> Spectrum:
         """Rates, rest and coupling in the stored runs."""
         return read_spectrum(self, stored)
 

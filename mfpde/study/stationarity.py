@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,9 @@ from mfpde.energy.parity import Leading, parity
 from mfpde.energy.visibility import Spectrum, Visible, averages_on, spread_on_line
 from mfpde.energy.wide_resnets import WideResNet
 from mfpde.measure import Density, DensityFunction, Measure, Particles
-from mfpde.storage import StoredRun
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 Network = TwoLayer | PairNetwork | WideResNet
 NETWORKS = (TwoLayer, PairNetwork, WideResNet)
@@ -224,7 +226,7 @@ class Course:
         return self.last("invisible") / first if first > _ROUND_OFF * size else math.inf
 
 
-def read_course(stored: StoredRun, times: Sequence[float], setting: Setting, spectra: dict[Any, Spectrum]) -> Course:
+def read_course(stored: "StoredRun", times: Sequence[float], setting: Setting, spectra: dict[Any, Spectrum]) -> Course:
     """What a run shows at those of the ``times`` that it reached; ``spectra`` keeps the spectrum of each grid.
 
     Raises ValueError where it reached none.
@@ -306,7 +308,7 @@ def _half(setting: Setting) -> str | None:
     return None if half == "none" else half
 
 
-def _dissipation(stored: StoredRun, at: float) -> float:
+def _dissipation(stored: "StoredRun", at: float) -> float:
     """∫ρ|∇δE/δρ|² of the whole energy, as the solver has it at this time."""
     steps = stored.run.certificate
     if not len(steps):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from mfpde.energy.visibility import Spectrum
 from mfpde.energy.wide_resnets import WideResNet
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
 from mfpde.study.limit_plan import chosen_times
 from mfpde.study.readings import PlannedRun
 from mfpde.study.stationarity import NETWORKS, Network, Setting, Teacher, inputs_of, read_course
 from mfpde.study.stationarity_text import StationarityReport
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 _USUAL_CELLS = {1: (128,), 2: (32, 32), 3: (12, 12, 12)}
 _TEACHER_CELLS = {1: 4096, 2: 128, 3: 32}
@@ -46,7 +48,7 @@ class StationarityPlan:
         names = ", ".join(run.label for run in self.runs)
         return f"stationary condition {self.setting.condition} of {self.setting.term} along {names}, at {len(self.times)} times"
 
-    def read(self, stored: Mapping[str, StoredRun]) -> StationarityReport:
+    def read(self, stored: "Mapping[str, StoredRun]") -> StationarityReport:
         """Residuals, norms and distances of all runs."""
         spectra: dict[Any, Spectrum] = {}
         courses = tuple(read_course(stored[run.label], self.times, self.setting, spectra) for run in self.runs)

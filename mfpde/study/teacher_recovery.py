@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from mfpde.energy.pair_network import PairNetwork
 from mfpde.energy.parity import parity
 from mfpde.measure import Measure, Particles
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
 from mfpde.study.report import Arrays
 from mfpde.study.text import csv_text, plain_number
 from mfpde.tables import grid_text, number
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 OUTCOMES = {"recovered": "recovered", "visible": "visible part only", "unlearned": "not learned yet"}
 _FALLING = -0.05
@@ -74,7 +76,7 @@ class Row:
         return f"{self.outcome}; W2 {'stands still' if self.trend < -_FALLING else 'grows'}"
 
 
-def read_row(activation: str, start: str, stored: StoredRun, problem: Problem, teacher: Measure, distance: float, residual: float) -> Row:
+def read_row(activation: str, start: str, stored: "StoredRun", problem: Problem, teacher: Measure, distance: float, residual: float) -> Row:
     """What a run shows, with the limits up to which ``distance`` and ``residual`` count as reached."""
     run, domain = stored.run, problem.domain
     found = [wasserstein(measure, teacher, domain) for measure in run.measures]

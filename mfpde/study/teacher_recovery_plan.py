@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from mfpde.case import CaseFile, schema
-from mfpde.case.build import build_problem, build_solver, teacher_of
+from mfpde.case.build import build_problem, teacher_of
 from mfpde.case.errors import CaseError, nearest, shown
 from mfpde.case.load import InputError
 from mfpde.case.teacher_recovery_schema import TeacherRecoveryTable
@@ -16,9 +16,11 @@ from mfpde.compare import networks
 from mfpde.disk import Disk
 from mfpde.measure import DensityFunction, Measure, Particles
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
 from mfpde.study.readings import PlannedRun
 from mfpde.study.teacher_recovery import OUTCOMES, Recovery, Row, read_row
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 OWN = "initial"
 _TEACHER_CELLS = {1: 4096, 2: 256, 3: 48}
@@ -45,7 +47,7 @@ class RecoveryPlan:
         """One line for people."""
         return f"recovery of the teacher with {', '.join(self.activations)} from {', '.join(self.starts)}: {len(self.runs)} runs"
 
-    def read(self, stored: Mapping[str, StoredRun]) -> Recovery:
+    def read(self, stored: "Mapping[str, StoredRun]") -> Recovery:
         """Distances from the teacher in every run."""
         rows: list[Row] = []
         for run, (activation, start) in zip(self.runs, _pairs(self.activations, self.starts), strict=True):
@@ -136,7 +138,7 @@ def _run(case: CaseFile, table: TeacherRecoveryTable, number: int, solver: int, 
     key = ("study", "starts", start) if start != OWN else ("study", "activations")
     try:
         problem = build_problem(variant)
-        build_solver(variant, 0)
+
     except InputError as error:
         raise CaseError(key, f"{name}: {error}") from error
     return PlannedRun(variant, 0, problem)

@@ -9,6 +9,7 @@ E⁽¹⁾ with a teacher of first order; with an exact teacher what vanishes is 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from mfpde.distance import wasserstein
 from mfpde.energy.wide_resnet import Approximation, Network
 from mfpde.energy.wide_resnets import WideResNet
 from mfpde.measure import Measure
-from mfpde.storage import StoredRun
 from mfpde.study.orders import Order, fitted_order, pairwise_orders
 from mfpde.study.wide_law import Law, approximated, in_levels
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 APPROXIMATIONS: tuple[Approximation, ...] = ("exact", "first", "second")
 _ROUND_OFF = 1e-13
@@ -128,7 +131,7 @@ class WideStudy:
     limit: Errors
 
 
-def measure_flows(stored: Sequence[StoredRun], term: WideResNet) -> Flows:
+def measure_flows(stored: "Sequence[StoredRun]", term: WideResNet) -> Flows:
     """All losses along all flows at their common times. Raises ValueError where there are none."""
     times = stored[0].run.times
     for other in stored[1:]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mfpde.arrays import FloatArray
 from mfpde.case import CaseFile, schema
@@ -12,7 +12,6 @@ from mfpde.case.wide_resnet_schema import WideResNetTable
 from mfpde.energy import WideResNet
 from mfpde.energy.wide_resnets import SLABS
 from mfpde.problem import Problem
-from mfpde.storage import StoredRun
 from mfpde.study.readings import PlannedRun
 from mfpde.study.wide_law import Law, approximated
 from mfpde.study.wide_resnet import (
@@ -25,6 +24,9 @@ from mfpde.study.wide_resnet import (
     measure_limit,
 )
 from mfpde.study.wide_resnet_text import WideReport
+
+if TYPE_CHECKING:
+    from mfpde.storage import StoredRun
 
 _FEWEST = 2
 
@@ -51,7 +53,7 @@ class WideResNetPlan:
         depth = "continuous depth" if levels is None else f"{levels} level{'s' * (levels > 1)}"
         return f"wide ResNet of {depth} and its expansions: {', '.join(run.label for run in self.runs)}"
 
-    def read(self, stored: Mapping[str, StoredRun]) -> WideReport:
+    def read(self, stored: "Mapping[str, StoredRun]") -> WideReport:
         """The losses along all flows, the stationary condition at their ends, the error orders and the limit of many levels."""
         runs = [stored[run.label] for run in self.runs]
         for run in runs:
