@@ -66,7 +66,7 @@ def test_parity_splits_the_first_wasserstein_distance():
 
 def test_an_even_activation_keeps_the_odd_part_that_it_does_not_see(tmp_path):
     study = 'starts = { far = "exp(-2*(theta + 1)**2)" }\nactivations = ["gaussian", "tanh"]\n'
-    study += 'residual = 0.1\nexpected = { gaussian = "visible" }'
+    study += 'residual = 0.1\nexpected = { gaussian = "function" }'
     path = write(tmp_path, study)
     answer = call("study", path, "--output", tmp_path / "out", "--no-figures")
     assert answer.code == 0, answer.err
@@ -74,7 +74,7 @@ def test_an_even_activation_keeps_the_odd_part_that_it_does_not_see(tmp_path):
     rows = {(row["activation"], row["start"]): row for row in data["runs"]}
     assert len(rows) == 4
     even = rows["gaussian", "initial"]
-    assert even["outcome"] == "visible part only"
+    assert even["outcome"] == "function only"
     assert even["unseen"][-1] == pytest.approx(even["unseen"][0], rel=1e-6)  # from an even start it stays that of the teacher
     assert even["seen"][-1] < 0.3 * even["seen"][0]
     assert rows["tanh", "far"]["distance"][-1] < 0.3 * rows["gaussian", "far"]["distance"][-1]
@@ -96,7 +96,7 @@ def test_outcomes_that_are_missed_are_said(tmp_path):
     [
         ("", "{ neurons = [[1.0], [0.5]], weights = [2.0, -1.0] }", "positive with sum one"),
         ('solver = "atom"', DENSITY, "accepted: finite_volume, atoms"),
-        ('expected = { relu = "visible" }', DENSITY, "is no activation or run of this study"),
+        ('expected = { relu = "function" }', DENSITY, "is no activation or run of this study"),
         ('starts = { initial = "1" }', DENSITY, "choose another"),
         ('starts = { wild = "log(theta)" }', DENSITY, "gaussian-wild"),
     ],
@@ -113,3 +113,10 @@ def test_a_teacher_of_neurons_is_a_measure_of_atoms(tmp_path):
     teacher = plan(case, case.table.study, build_problem(case)).teacher
     assert isinstance(teacher, Particles)
     assert teacher.weights.tolist() == [0.5, 0.5]
+
+
+def test_a_measure_nearby_is_not_recovered_before_its_function_is_learned(tmp_path):
+    path = write(tmp_path, "distance = 3.0\nresidual = 1e-6")
+    answer = call("study", path, "--output", tmp_path / "out", "--no-figures", "--set", "time.save=[0.0]")
+    assert answer.code == 0
+    assert "not learned yet" in answer.out

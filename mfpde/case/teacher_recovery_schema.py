@@ -6,11 +6,11 @@ from pydantic import Field, model_validator
 
 from mfpde.case.tables import ActivationName, Label, Positive, Table, Text, check_distinct
 
-Outcome = Literal["recovered", "visible", "unlearned"]
+Outcome = Literal["recovered", "function", "unlearned"]
 
 
 class TeacherRecoveryTable(Table):
-    """From several starts and with several activations: is the teacher's measure reached, or only what the network sees of it?"""
+    """From several starts and with several activations: is the teacher's measure reached, or only its function?"""
 
     kind: Literal["teacher_recovery"]
     solver: Label | None = Field(None, description="label of the solver that makes all runs; default: the first")
@@ -21,7 +21,9 @@ class TeacherRecoveryTable(Table):
     )
     activations: list[ActivationName] | None = Field(None, min_length=1, description="default: that of the case")
     distance: Positive | None = Field(
-        None, description="W2 to the teacher's measure up to which it is recovered; default: a hundredth of the domain's diagonal"
+        None,
+        description="W2 to the teacher's measure up to which it is recovered, if its function is learned; default: a hundredth of the "
+        "domain's diagonal",
     )
     residual: Annotated[float, Field(ge=1e-12, le=1.0)] = Field(
         0.01, description="up to which |student - teacher| / |teacher| in L²(μ) means that the teacher's function is learned"

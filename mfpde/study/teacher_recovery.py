@@ -1,4 +1,4 @@
-"""Whether the gradient flow of a network reaches its teacher's measure, or only what the network sees of it.
+"""Whether the gradient flow of a network reaches its teacher's measure, or only its function.
 
 A loss of zero fixes ∫σ(x·θ)(ρ − ρ*)dθ = 0 and no more [Mean Field Models for Neural Networks in Teacher-student Setting (2020), Theorem 2,
 (4), which is about stationary states with ρ > 0]. What is reported is about the times reached, never about t → ∞.
@@ -29,7 +29,7 @@ from mfpde.tables import grid_text, number
 if TYPE_CHECKING:
     from mfpde.storage import StoredRun
 
-OUTCOMES = {"recovered": "recovered", "visible": "visible part only", "unlearned": "not learned yet"}
+OUTCOMES = {"recovered": "recovered", "function": "function only", "unlearned": "not learned yet"}
 _FALLING = -0.05
 _AT_ROUND_OFF = 1e-12
 
@@ -69,11 +69,14 @@ class Row:
     @property
     def verdict(self) -> str:
         """The outcome at the time reached, and whether W₂ is still falling."""
-        if self.outcome == OUTCOMES["recovered"] or not math.isfinite(self.trend):
-            return self.outcome
-        if self.trend < _FALLING:
-            return f"{self.outcome}; W2 still falls like t^{self.trend:.2g}"
-        return f"{self.outcome}; W2 {'stands still' if self.trend < -_FALLING else 'grows'}"
+        words = [self.outcome]
+        if self.outcome != OUTCOMES["recovered"] and math.isfinite(self.trend):
+            falls = f"still falls like t^{self.trend:.2g}"
+            words.append(f"W2 {falls if self.trend < _FALLING else 'stands still' if self.trend < -_FALLING else 'grows'} at the end")
+        left = float(self.seen[-1] + self.unseen[-1])
+        if self.outcome == OUTCOMES["function"] and left > 0.0:
+            words.append(f"{100.0 * float(self.unseen[-1]) / left:.0f} % of what is left in W1 is of the parity that is not seen")
+        return "; ".join(words)
 
 
 def read_row(activation: str, start: str, stored: "StoredRun", problem: Problem, teacher: Measure, distance: float, residual: float) -> Row:
@@ -87,7 +90,7 @@ def read_row(activation: str, start: str, stored: "StoredRun", problem: Problem,
     seen, unseen = _by_parity(problem, run.measures, teacher)
     if not len(run.times):
         raise ValueError(f"the run {stored.label} has no saved times")
-    outcome = "recovered" if away[-1] <= distance else "visible" if relative[-1] <= residual else "unlearned"
+    outcome = "unlearned" if not relative[-1] <= residual else "recovered" if away[-1] <= distance else "function"
     return Row(
         activation,
         start,
@@ -170,7 +173,7 @@ class Recovery:
         head = (
             "  residual = |student - teacher|/|teacher| in L2(mu); seen and unseen: the part of rho - rho* of the activation's parity in W1"
         )
-        rule = f"  recovered: W2 <= {self.distance:.3g}; visible part only: residual <= {self.limit:.3g}; all at the time reached"
+        rule = f"  function learned: residual <= {self.limit:.3g}; recovered: W2 <= {self.distance:.3g} as well; all at the time reached"
         return "\n".join([head, grid_text(header, lines, "    "), rule, *words, *self._floors()])
 
     def _floors(self) -> list[str]:
