@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 COMPILING = "compiling loops, once after an installation"
+_MOST_DRAWN = 500
+"""Neurons of a teacher that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def run_solver(case: CaseFile, problem: Problem, number: int, folder: Path, opti
         fingerprint=mark,
         problem=problem_digest(case),
         obstacles=tuple(term.obstacle for term in case.table.energy if isinstance(term, schema.PotentialTerm) and term.obstacle),
+        teacher=_teacher_words(case, problem),
     )
     recorder = PartsRecorder(result, problem.domain, origin, options.resume, options.checkpoint_seconds, conserved(problem))
     bar = Bar(label, problem.save_at[-1])
@@ -225,6 +228,21 @@ def conserved(problem: Problem) -> dict[str, Callable[[FloatArray], FloatArray]]
     terms = problem.energy.terms.items()
     found = {name: term.imbalance for name, term in terms if isinstance(term, TwoLayer | PairNetwork)}
     return {f"imbalance_{name}": imbalance.of for name, imbalance in found.items() if imbalance is not None}
+
+
+def _teacher_words(case: CaseFile, problem: Problem) -> str:
+    """The teacher of the first network as JSON, for pictures, where it is neurons or a density in the coordinates of the domain."""
+    for term in case.table.energy:
+        if not isinstance(term, schema.NetworkTerm):
+            continue
+        teacher, weights = term.teacher, [row[0] for row in term.teacher.weights or [] if len(row) == 1]
+        if teacher.density is not None:
+            return json.dumps({"density": teacher.density})
+        rows = teacher.neurons or []
+        if not 0 < len(rows) <= _MOST_DRAWN or any(len(row) != problem.domain.dimension for row in rows):
+            return ""
+        return json.dumps({"neurons": rows, "weights": weights if len(weights) == len(rows) else [1.0] * len(rows)})
+    return ""
 
 
 def _kernel_notes(problem: Problem, flow: object) -> list[str]:

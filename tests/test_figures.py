@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -315,3 +316,22 @@ def test_no_network_of_three_inputs(tmp_path: Path) -> None:
     space = Domain(tuple(Axis(name, -1.0, 1.0) for name in "xyz"))
     term = two_layer(space, "tanh", Samples(GENERATOR.random((10, 3))), np.ones(10))
     assert draw_network(term, pair(space, 4, [0.0]), tmp_path) is None
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.parametrize("kept", ["neurons", "density"])
+def test_the_teacher_is_drawn_where_the_file_tells_it(dimension: int, kept: str) -> None:
+    domain = Domain(tuple(Axis(name, -3.0, 3.0) for name in "xy"[:dimension]))
+    words = {"neurons": [[1.0] * dimension, [-2.0] * dimension], "weights": [0.7, -0.3]} if kept == "neurons" else {"density": "exp(-x**2)"}
+    runs = pair(domain, 12, [0.0, 1.0])
+    plain = densities.make_density_figure(runs)
+    runs[0].attributes["teacher"] = json.dumps(words)
+    taught = densities.make_density_figure(runs)
+    assert plain is not None
+    assert taught is not None
+    entries = [text.get_text() for legend in taught.legends for text in legend.get_texts()]
+    assert any("teacher" in entry for entry in entries)
+    drawn = [sum(len(axes.collections) + len(axes.lines) for axes in figure.axes) for figure in (plain, taught)]
+    assert drawn[1] > drawn[0]
+    runs[0].attributes["teacher"] = "{damaged"
+    assert densities.make_density_figure(runs) is not None

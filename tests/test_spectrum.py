@@ -11,7 +11,17 @@ from mfpde.case.difference import DifferenceExpression
 from mfpde.case.expression import parse
 from mfpde.domain import Axis, Domain
 from mfpde.energy import Circle, EnergySum, Entropy, Interaction, Normal, PairKernel, Power, two_layer
-from mfpde.energy.spectrum import energy_symbol, harmonics, null_waves, relu_symbol, second_order, teacher_modes, uniform_modes
+from mfpde.energy.spectrum import (
+    energy_symbol,
+    forbidden_waves,
+    harmonics,
+    null_waves,
+    relu_symbol,
+    second_order,
+    still_to_come,
+    teacher_modes,
+    uniform_modes,
+)
 from mfpde.measure import DensityFunction
 from mfpde.problem import Problem
 from mfpde.run import Status
@@ -178,7 +188,7 @@ def test_a_spectrum_shows_rates_null_modes_and_what_coupling_creates(tmp_path):
         assert created["limit"] == pytest.approx(created["second_order"], rel=1e-3)
     own = found["own"]
     assert own["loss"][-1] < 1e-6
-    assert own["w2"][-1] > own["w2_at_least"][-1] > 0.02
+    assert own["w2"][-1] > own["w2_at_least"][-1] > own["w2_kept_from"] > 0.02
     assert "Theorem 4 of the slides) does not hold" in answer.out
 
 
@@ -209,6 +219,59 @@ def test_modes_about_a_teacher_decay_at_their_eigenvalues(tmp_path):
     assert answer.code == 0, answer.err
     np.testing.assert_allclose([r["rate"] for r in found["rates"]], [0.0755739387, 0.0604784303, 0.0415339202], rtol=1e-8)
     assert max(r["error"] for r in found["rates"]) < 1e-6
+
+
+def test_null_by_symmetry_is_less_than_null_to_round_off():
+    cos = EnergySum({"network": two_layer(CIRCLE, "cos", Circle(0.5), UNIFORM, angle=True)})
+    assert null_waves(energy_symbol(cos, CIRCLE, 12)) == [1, 3, 5, 7, 8, 9, 10, 11, 12]
+    assert forbidden_waves(cos, CIRCLE, 12) == [1, 3, 5, 7, 9, 11]
+    assert forbidden_waves(EnergySum({"network": relu_network(Circle())}), CIRCLE, 8) == [3, 5, 7]
+    assert forbidden_waves(EnergySum({"entropy": Entropy(0.3)}), CIRCLE, 8) == []
+
+
+def test_what_null_modes_can_still_change_is_the_product_of_the_others():
+    """About the uniform density, to second order: twice Σ_j (k/j)|ρ̂_j ρ̂_{k−j}|."""
+    one, two = 1e-4, 2e-4j
+    density = np.array([1.0, one, two, *np.zeros(14)])
+    away = np.array([0.0, *density[1:9]])
+    left = still_to_come(density, away, [3, 5, 7], 2.0 * math.pi)
+    np.testing.assert_allclose(left[0], 2.0 * (3.0 + 1.5) * abs(one * two), rtol=1e-3)
+    assert max(left[1:]) < 1e-10
+
+
+def test_theorem_4_is_open_while_the_other_modes_decay(tmp_path):
+    """Coupling takes mode 3 almost to zero: −1.186·0.1·0.1 + 0.0118."""
+    path = tmp_path / "case.toml"
+    path.write_text(
+        CASE.replace("1 + 0.6*cos(theta - 1) + 0.3*cos(2*theta)", "1 + 0.1*cos(theta) + 0.1*cos(2*theta) + 0.01186*cos(3*theta)")
+    )
+    choices = ("study.modes=3", 'study.solvers=["fv"]', "time.save=[0.0, 1.0]")
+    answer = call("study", path, "--output", tmp_path, "--no-figures", "--set", *choices)
+    assert answer.code == 0, answer.err
+    assert "so far, at t = 1, null modes give W2 ≥ 0.0017" in answer.out
+    assert "does not hold" not in answer.out
+    assert json.loads((tmp_path / "study.json").read_text())["own"]["w2_kept_from"] == 0.0
+
+
+def test_finite_volumes_leave_null_modes_about_a_teacher_at_rest(tmp_path):
+    path = tmp_path / "case.toml"
+    path.write_text(CASE.replace('density = "1" }', 'density = "1 + 0.5*cos(theta)" }'))
+    choices = ('study.solvers=["fv"]', "study.modes=3", "time.save=[0.0, 20.0]")
+    answer = call("study", path, "--output", tmp_path, "--no-figures", "--set", *choices)
+    assert answer.code == 0, answer.err
+    (rest,) = json.loads((tmp_path / "study.json").read_text())["rest"]
+    assert rest["moved"] < 1e-12
+
+
+def test_modes_without_a_rate_by_quadrature_are_below_round_off(tmp_path):
+    path = tmp_path / "case.toml"
+    head, _, tail = CASE.partition("[[energy]]")
+    path.write_text(head + '[[energy]]\nkind = "interaction"\nkernel = "cos(theta)"\n' + tail[tail.index("[initial]") :])
+    choices = ('study.solvers=["fv"]', "study.modes=2", "time.save=[0.0, 1.0]")
+    answer = call("study", path, "--output", tmp_path, "--no-figures", "--set", *choices)
+    assert answer.code == 0, answer.err
+    assert "~0  below round-off" in answer.out
+    assert [mode["exact"] for mode in json.loads((tmp_path / "study.json").read_text())["modes"]] == [True, False]
 
 
 def test_an_unstable_mode_grows_at_its_rate(tmp_path):

@@ -6,9 +6,20 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.distance.line import linear_cost
+from mfpde.domain import Domain
 from mfpde.measure import Density, Measure
 
+_MIRRORED = 1e-12
 Half = Literal["even", "odd"]
+
+
+def mirrored_line(domain: Domain) -> bool:
+    """Whether a domain is a line that is its own mirror image about the origin. On others a part of either parity reaches places outside,
+    where there is no mass: mirror images there constrain nothing, and the two distances do not say what a network sees."""
+    if domain.dimension > 1 or domain.periodic[0]:
+        return False
+    lower, upper = float(domain.lower[0]), float(domain.upper[0])
+    return abs(lower + upper) <= _MIRRORED * (upper - lower)
 
 
 def parity_distances(one: Measure, other: Measure) -> dict[Half, float]:

@@ -3,13 +3,14 @@
 With an even σ the network sees the even part of ρ alone, with an odd one the odd part, and with z/2 + even (softplus, gelu, relu) the even
 part and the first moment of the odd one [Mean Field Models for Neural Networks in Teacher-student Setting (2020), Example 2]. The quadratic
 activation is even, but sees the second moments alone, the identity the first ones, and relu in one dimension two numbers, ∫θρ and ∫|θ|ρ.
-With output weights these hold for ∫wρ dw (there Theorem 5), and all other parts of ρ(θ, w) are forbidden as well.
+With output weights these hold for ∫wρ dw (there Theorem 5), and all other parts of ρ(θ, w) are forbidden as well. Several outputs without
+weights see the marginal of every row θ_m, that is functions Σ_m g_m(θ_m) with such g_m, and nothing of how the rows depend on each other.
 
 What is forbidden is so for every law of the inputs. Whether the rest is seen depends on the law: few samples see less.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -57,7 +58,7 @@ _HALVES: dict[str, tuple[Half, tuple[Functions, ...], str]] = {
     "sigmoid": ("odd", (_ones,), "the odd part and the mass"),
     "softplus": ("even", (_coordinates,), "the even part and the first moment"),
     "gelu": ("even", (_coordinates,), "the even part and the first moment"),
-    "relu": ("even", (_coordinates,), "at most the even part and the first moment"),
+    "relu": ("even", (_coordinates,), "the even part and the first moment"),
     "quadratic": ("none", (_products,), "the second moments"),
     "identity": ("none", (_coordinates,), "the first moment"),
 }
@@ -78,9 +79,9 @@ class Leading:
 
 @dataclass(frozen=True, eq=False)
 class Parity:
-    """What may be seen, in ``words``: the ``half`` that is even or odd under every one of the ``mirrors`` of the parameters, and the
-    ``functions`` of their vectors besides. ``weights``: the last coordinates are so many output weights; or, with ``depth``, one depth, of
-    which nothing but the marginal without it is seen."""
+    """What may be seen at most, in ``words``: the ``half`` that is even or odd under every one of the ``mirrors`` of the parameters, and
+    the ``functions`` of their vectors besides. ``weights``: the last coordinates are so many output weights; or, with ``depth``, one depth,
+    of which nothing but the marginal without it is seen. ``rows``: coordinates are so many parameters, of which the marginals are seen."""
 
     half: Half
     mirrors: tuple[Mirror, ...]
@@ -89,9 +90,12 @@ class Parity:
     weights: int
     words: str
     depth: bool = False
+    rows: int = 1
 
-    def on(self, grid: Grid) -> "GridParity":
+    def on(self, grid: Grid) -> "GridParity | GridRows":
         """The projection for one grid. Raises ValueError where the mirror image of a cell is within the domain, but no cell."""
+        if self.rows > 1:
+            return self._on_rows(grid)
         inner = _inner(grid, self.weights)
         partners = () if self.half == "none" else tuple(_partners(inner, mirror) for mirror in self.mirrors)
         found = [functions(self.vectors(inner.centers)) for functions in self.functions]
@@ -103,6 +107,44 @@ class Parity:
         whole = self.half != "none"
         rest = rest - np.stack([_halved(row, partners, sign, whole) for row in rest]) if len(rest) else rest
         return GridParity(partners, sign, whole, _orthonormal(rest, volume), volume, _orthonormal(outer.T, np.ones(len(outer))))
+
+    def _on_rows(self, grid: Grid) -> "GridRows":
+        width, single = grid.domain.dimension // self.rows, replace(self, rows=1)
+        places = [slice(m * width, (m + 1) * width) for m in range(self.rows)]
+        bases = []
+        for place in places:
+            row = Grid(Domain(grid.domain.axes[place]), grid.cells[place])
+            one = single.on(row)
+            values, vectors = np.linalg.eigh(np.stack([one.seen(cell) for cell in np.eye(row.size)]))
+            bases.append(np.ascontiguousarray(vectors[:, values > 0.5].T))
+        size = grid.size
+        means = [np.sum(basis, axis=1) / basis.shape[1] for basis in bases]
+        blocks = [
+            [np.eye(len(one)) * (size / one.shape[1]) if m == n else size * np.outer(means[m], means[n]) for n in range(self.rows)]
+            for m, one in enumerate(bases)
+        ]
+        return GridRows(tuple(bases), np.linalg.pinv(np.block(blocks), hermitian=True))
+
+
+@dataclass(frozen=True, eq=False)
+class GridRows:
+    """The orthogonal projection in L²(dθ) on sums of functions of single rows, each in the span of its row's ``bases`` (d_m, n_m), which
+    are orthonormal; ``inverse`` is that of the Gram matrix of all."""
+
+    bases: tuple[FloatArray, ...]
+    inverse: FloatArray
+
+    def seen(self, values: FloatArray) -> FloatArray:
+        """The part of a function (size,) that may be seen; the rest is forbidden."""
+        table = values.reshape([basis.shape[1] for basis in self.bases])
+        axes = range(table.ndim)
+        marginals = [np.sum(table, axis=tuple(n for n in axes if n != m)) for m in axes]
+        found = self.inverse @ np.concatenate([basis @ marginal for basis, marginal in zip(self.bases, marginals, strict=True)])
+        parts = np.split(found, np.cumsum([len(basis) for basis in self.bases])[:-1])
+        shown = np.zeros(table.shape)
+        for m, (basis, part) in enumerate(zip(self.bases, parts, strict=True)):
+            shown += np.expand_dims(part @ basis, tuple(n for n in axes if n != m))
+        return np.ravel(shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,15 +180,14 @@ def parity(network: Network) -> Parity:
     half, functions, words = _by_activation(examples.activation.name, width)
     if isinstance(examples.parameters, Leading):
         return Parity(half, (np.negative,), functions, _itself, 1, f"{words} of the marginal ∫ρ dε", True)
-    if not outputs.plain and not outputs.trained:
-        if half == "none" or (functions and functions != (_ones,)):
-            raise ValueError("with several rows θ_m in a parameter this activation's moments are those of each row; no parity is stated")
-        words = f"{words} under the reflection of all rows at once"
+    rows = 1 if outputs.trained else outputs.count
+    if rows > 1:
+        words = f"{words.replace('ρ', 'ρ_m')} of the marginal of each row θ_m"
     if outputs.trained:
         words = words.replace("ρ", "wρ") if half == "none" and width == 1 and "∫" in words else f"{words} of ∫wρ dw"
     circle = isinstance(examples.parameters, Angle)
     mirror: Mirror = _antipode if circle else np.negative
-    return Parity(half, (mirror,), functions, examples.parameters.vectors, outputs.count if outputs.trained else 0, words)
+    return Parity(half, (mirror,), functions, examples.parameters.vectors, outputs.count if outputs.trained else 0, words, rows=rows)
 
 
 def _by_activation(name: str, width: int) -> tuple[Half, tuple[Functions, ...], str]:
@@ -164,10 +205,10 @@ def _of_residual_networks(examples: Examples) -> Parity:
     half, functions, words = _HALVES[branch.activation.name]
     if branch.activation.name in ("gaussian", "cos", "quadratic"):
         mirrors = tuple(_Flip(slice(k, k + branch.dimension)) for k in range(0, branch.axes, branch.dimension))
-        return Parity("even", mirrors, (), _itself, 0, "at most the part that is even in every row of every θ^l")
+        return Parity("even", mirrors, (), _itself, 0, "the part that is even in every row of every θ^l")
     if branch.depth > 1 or half == "none" or (branch.dimension > 1 and functions):
         raise ValueError(f"residual networks of {branch.depth} levels with {branch.activation.name} have no parity in their parameters")
-    return Parity(half, (np.negative,), (_ones, *functions), _itself, 0, f"at most {words.removeprefix('at most ')} and the mass")
+    return Parity(half, (np.negative,), (_ones, *functions), _itself, 0, f"{words} and the mass")
 
 
 @dataclass(frozen=True)

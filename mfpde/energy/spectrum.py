@@ -18,6 +18,7 @@ from mfpde.energy.interaction import Interaction
 from mfpde.energy.internal import Entropy, Power
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.pair_kernel import PairKernel
+from mfpde.energy.parity import parity
 from mfpde.measure import Density, Measure
 
 _SAMPLES = 512
@@ -26,6 +27,9 @@ _INVARIANT = 1e-6
 _PANELS, _HALVINGS, _NODES = 64, 40, 24
 _QUADRATURE = 1e-9
 _NULL = 1e-13
+_FORBIDDEN = 1e-9
+_SAFE = 2.0
+_SOLVED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +125,26 @@ def _cosines(kernel: PairKernel, length: float, count: int, order: int) -> Float
 
 
 def null_waves(symbol: FloatArray) -> list[int]:
-    """The wave numbers k ≥ 1 whose K̂_k is zero, or round-off beside the largest."""
+    """The wave numbers k ≥ 1 whose K̂_k is zero, or round-off beside the largest; ``forbidden_waves`` are those where it is zero."""
     least = _NULL * float(np.max(np.abs(symbol[1:]), initial=0.0))
     return [k for k in range(1, len(symbol)) if abs(symbol[k]) <= least]
+
+
+def forbidden_waves(energy: EnergySum, domain: Domain, count: int) -> list[int]:
+    """The wave numbers 1 … count of which symmetry says that K̂_k = 0 exactly: those that parity forbids the only term, a network of
+    angles, to see. Other null waves may be no more than below round-off, as those of smooth activations at high k are."""
+    term = next(iter(energy.terms.values()))
+    if len(energy.terms) > 1 or not isinstance(term, TwoLayer) or term.examples is None or not isinstance(term.examples.parameters, Angle):
+        return []
+    grid = domain.grid((4 * (count + 1),))
+    try:
+        symmetry = parity(term).on(grid)
+    except ValueError:
+        return []
+    waves = np.exp(1j * np.multiply.outer(np.arange(1, count + 1), grid.centers[:, 0]))
+    return [
+        k for k, wave in enumerate(waves, 1) if max(np.max(np.abs(symmetry.seen(part))) for part in (wave.real, wave.imag)) < _FORBIDDEN
+    ]
 
 
 def uniform_modes(symbol: FloatArray, length: float, count: int) -> list[Mode]:
@@ -196,6 +217,27 @@ def second_order(symbol: FloatArray, length: float, waves: tuple[int, int]) -> f
     rates = [(q * n) ** 2 * float(symbol[n]) / length for n in (i, j)]
     pushes = i * float(symbol[i]) + (j * float(symbol[j]) if i != j else 0.0)
     return -0.5 * q * q * (i + j) * pushes / (length * sum(rates))
+
+
+def still_to_come(density: ComplexArray, away: ComplexArray, null: list[int], length: float) -> FloatArray:
+    """By how much the ``null`` modes of a network's flow can still change, as |Δρ̂_k|, from ``density`` ρ̂_n, n = 0 … 2M, and
+    ``away`` ρ̂_n − ρ̂*_n, n = 0 … M; infinite where this cannot be said.
+
+    While the visible part u of ρ − ρ* decays, ρ moves by ∂(ρ∂ψ) with ψ = ∫K∗u dt, whose visible part is −u and gives ψ: no rate is needed.
+    About the uniform density |Δρ̂_k| <= Σ_j (q_k/q_j)|û_j ρ̂_{k−j}|. This is of first order in u, for ρ as it is now; twice that is returned,
+    and it is a bound where u is small.
+    """
+    most = len(away) - 1
+    padded = np.asarray(np.concatenate([density, density[:0:-1].conj()]) / length, dtype=complex)
+    matrix = _stiffness(padded, most, length)
+    seen = np.array([k for k in range(1, most + 1) if k not in null], dtype=int)
+    rows, columns = (np.concatenate([waves - 1, waves - 1 + most]) for waves in (np.array(null, dtype=int), seen))
+    left = np.concatenate([away[seen].real, -away[seen].imag])
+    inverse = np.linalg.pinv(matrix[np.ix_(columns, columns)], hermitian=True)
+    if np.linalg.norm(matrix[np.ix_(columns, columns)] @ (inverse @ left) - left) > _SOLVED * np.linalg.norm(left):
+        return np.full(len(null), np.inf)
+    pushes = (matrix[np.ix_(rows, columns)] @ inverse).reshape(2, len(null), 2, len(seen)).transpose(1, 3, 0, 2)
+    return np.asarray(_SAFE * np.linalg.norm(pushes, 2, axis=(2, 3)) @ np.abs(away[seen]))
 
 
 # Measures.

@@ -14,7 +14,7 @@ from mfpde.arrays import FloatArray, physical_memory
 from mfpde.domain import Grid
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.pair_network import PairNetwork
-from mfpde.energy.parity import GridParity, parity
+from mfpde.energy.parity import GridParity, GridRows, parity
 from mfpde.measure import Atoms, Density, Measure, Particles, deposit
 
 Network = TwoLayer | PairNetwork
@@ -65,7 +65,7 @@ class Spectrum:
     values: FloatArray
     functions: FloatArray
     threshold: float
-    symmetry: GridParity | None
+    symmetry: GridParity | GridRows | None
     symmetry_words: str
 
     @staticmethod
@@ -80,7 +80,7 @@ class Spectrum:
         left, values, right = np.linalg.svd(matrix * root, full_matrices=False)
         try:
             seen = parity(network)
-            symmetry, words = seen.on(grid), f"parity: {seen.words} can be seen"
+            symmetry, words = seen.on(grid), f"parity: at most {seen.words} can be seen"
         except ValueError as error:
             symmetry, words = None, f"parity is not applied: {error}"
         return Spectrum(network, grid, left, values, right / root, threshold, symmetry, words)
@@ -124,7 +124,7 @@ class Spectrum:
         found = Visible(values, visible, rest, whole, seen, hidden, residual, self.rank, self.threshold)
         return found if self.symmetry is None else self._with_parity(found, self.symmetry, weight)
 
-    def _with_parity(self, found: Visible, symmetry: GridParity, weight: FloatArray) -> Visible:
+    def _with_parity(self, found: Visible, symmetry: GridParity | GridRows, weight: FloatArray) -> Visible:
         forbidden = found.difference - symmetry.seen(found.difference)
         size = _norm(forbidden, weight)
         seen = float(np.linalg.norm(self.functions[: self.rank] @ (forbidden * weight)))

@@ -22,8 +22,8 @@ from mfpde.figures.style import (
     write_symbol,
 )
 from mfpde.study.clusters import gather
-from mfpde.study.convergence_speed import Speed
-from mfpde.study.convergence_speed_text import SpeedReport, point_text
+from mfpde.study.convergence_speed import Speed, point_text
+from mfpde.study.convergence_speed_text import SpeedReport
 
 _MOST_RUNS, _MOST_CLUSTERS, _MOST_TIMES, _MOST_POINTS = 3, 4, 5, 3000
 _AFTER = 1.4
@@ -83,9 +83,9 @@ def _draw_distances(axes: Axes, speed: Speed) -> None:
         law_times, law = _linear_distances(speed, int(np.argmax(held)), float(times[kept][-1]))
         for k, j in enumerate(speed.occupied):
             axes.plot(law_times, law[:, k], color=pick_style(j).color, linestyle="-", linewidth=1.0)
-    axes.set_yscale("log")
     found = distances[kept][distances[kept] > 0.0]
     if len(found):
+        axes.set_yscale("log")
         top = float(np.max(found))
         axes.set_ylim(max(_DEEP * top, 0.5 * float(np.min(found))), 40.0 * top)
     axes.set_xlabel("time $t$")
@@ -95,9 +95,11 @@ def _draw_distances(axes: Axes, speed: Speed) -> None:
 
 def _rate_label(speed: Speed, k: int) -> str:
     """The measured rate and the eigenvalue of a cluster's own slowest mode."""
+    if np.any(speed.outside):
+        return "ends at the wall" if speed.outside[k] else "no rate: another one ends at the wall"
     mode = speed.flow.slowest(k)
     fit = speed.fits[mode]
-    measured = f"rate {fit.value:.4g}" if fit.count else "rate not measured"
+    measured = f"rate {fit.value:.4g} ± {fit.half_width:.1g}" if fit.count else "rate not measured"
     return f"{measured}, eigenvalue {speed.flow.rates[mode]:.4g}"
 
 
@@ -124,14 +126,17 @@ def _draw_spreads(axes: Axes, speed: Speed) -> None:
         look, kept, law = pick_style(j), late & (spreads[:, j] > 0.0), speed.spread_law[:, k]
         axes.plot(times[kept], spreads[kept, j], color=look.color, marker=look.marker, markersize=3.5, linestyle="")
         axes.plot(times[late], law[late], color=look.color, linestyle="-", linewidth=1.0)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlabel("time $t$")
     axes.set_ylabel("spread (standard deviation)")
     shown = spreads[late][:, list(speed.occupied)]
     positive = shown[shown > 0.0]
     if not len(positive):
+        axes.set_xlim(0.0, float(times[-1]) or 1.0)
+        axes.text(0.5, 0.5, "no spread: single atoms", ha="center", va="center", transform=axes.transAxes)
+        axes.set_yticks([0.0])
         return
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     low, high = float(np.min(positive)), float(np.max(positive))
     axes.set_ylim(0.3 * low, 3.0 * high)
     if not any(fit.count for fit in speed.spread_fits):
@@ -183,16 +188,22 @@ def _draw_cluster(axes: Axes, speed: Speed, cluster: int) -> None:
         axes.text(0.5, 0.5, "no mass at the end", ha="center", va="center", transform=axes.transAxes)
     moving = np.flatnonzero(times <= _end_of_relaxation(speed))
     chosen = np.unique([*moving[spread_indices(len(moving), _MOST_TIMES - 1)], len(times) - 1])
+    spread = float(np.nan_to_num(speed.history.spreads[0, cluster]))
+    farthest = float(np.max(np.nan_to_num(speed.history.distances(speed.teacher.atoms)[chosen, cluster])))
+    reach = (_REACH * spread + farthest if spread > 0.0 else 2.5 * farthest) or 1.0
     for k, color in zip(chosen, pick_shades(len(chosen)), strict=True):
         found = gather(speed.stored.run.measures[k], speed.teacher.atoms, speed.teacher.even)
         own = found.owner == cluster
         order = np.argsort(found.points[own, 0], kind="stable")
-        below = np.cumsum(found.weights[own][order])
-        axes.step(found.points[own, 0][order], below, where="post", color=color, linewidth=1.4, label=f"$t$ = {write_number(times[k])}")
+        points, below = found.points[own, 0][order], np.cumsum(found.weights[own][order])
+        if len(points):
+            # from no mass at the left to all of it at the right, which shows a single atom as well
+            points, below = np.concatenate([[min(atom - reach, points[0])], points]), np.concatenate([[0.0], below])
+            points, below = np.append(points, max(atom + reach, points[-1])), np.append(below, below[-1])
+        axes.step(points, below, where="post", color=color, linewidth=1.4, label=f"$t$ = {write_number(times[k])}")
     axes.axvline(atom, color="#D55E00", linestyle=_LAW, linewidth=1.2)
-    spread = float(np.nan_to_num(speed.history.spreads[0, cluster]))
-    reach = _REACH * spread + float(np.nan_to_num(speed.history.distances(speed.teacher.atoms)[0, cluster]))
-    axes.set_xlim(atom - (reach or 1.0), atom + (reach or 1.0))
+    axes.set_xlim(atom - reach, atom + reach)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(0.0, None)
     axes.set_xlabel(f"{write_symbol(speed.stored.domain.names[0])} (dotted: $c_{{{cluster + 1}}}$)")
     axes.set_ylabel("mass below it, in the cluster")

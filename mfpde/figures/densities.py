@@ -35,6 +35,7 @@ from mfpde.figures.style import (
     write_symbol,
     write_title,
 )
+from mfpde.figures.teachers import draw_taught_line, draw_taught_map, taught_by, taught_entry
 from mfpde.measure import Density, Measure, Particles
 from mfpde.storage import StoredRun
 
@@ -90,9 +91,11 @@ def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
     together = len(set(scales)) == 1
     drawn = any(part is not None for row in bars for part in row)
     name = r"density $\rho$" if drawn else "weight (to scale)"
+    taught = taught_by(runs[0])
     for k, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, k + 1)
         _draw_line_panel(axes, panel, bars[k], scales[k])
+        draw_taught_line(axes, taught)
         draw_obstacles(axes, runs[0])
         set_coordinate_ticks(axes, "x", panel.domain.axes[0], 6 if columns < 3 else 5, columns > 1)
         bottom, left = k + columns >= rows * columns or len(panels) < rows * columns, k % columns == 0
@@ -102,7 +105,7 @@ def _line_figure(runs: Sequence[StoredRun], panels: Sequence[Panel]) -> Figure:
         if not drawn:
             axes.set_yticks([])
     cloud = _first_cloud([run.run.final for run in runs])
-    add_legend(figure, dict(_line_entry(run, k, k == cloud) for k, run in enumerate(runs)))
+    add_legend(figure, dict(_line_entry(run, k, k == cloud) for k, run in enumerate(runs)) | taught_entry(taught, True))
     return figure
 
 
@@ -205,7 +208,9 @@ def _map_figure(runs: Sequence[StoredRun], panels: Sequence[Panel], title: str, 
     aspect, mapped = _aspect(panels), any(panel.densities for panel in panels)
     width = WIDTH if columns > 1 else 3.6
     side = (width - 0.9) / columns - (0.1 if timely else 0.4)
-    scales, entries = share_scale([find_scale([_valued(d) for d in panel.densities], _SPIKE_MAP) for panel in panels]), _map_entries(runs)
+    scales = share_scale([find_scale([_valued(d) for d in panel.densities], _SPIKE_MAP) for panel in panels])
+    taught = taught_by(runs[0])
+    entries = _map_entries(runs) | taught_entry(taught, False)
     small = 0.3 * bool(entries) + 0.16 * any(scale.spiky for scale in scales) + 0.16 * any(scale.note for scale in scales)
     figure = start_figure(title, 1.0 + 0.8 * mapped + small + rows * (side * aspect + 0.15), width, "compressed")
     axes: AxesRows = [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
@@ -217,6 +222,7 @@ def _map_figure(runs: Sequence[StoredRun], panels: Sequence[Panel], title: str, 
         if panel.domain is runs[0].domain:
             for picture, run in zip(column, runs, strict=True):
                 draw_obstacles(picture, run)
+                draw_taught_map(picture, taught)
         column[0].set_title(panel.heading + scales[k].note)
         _name_axes(column, panel.domain, k > 0 and timely, aspect)
         found += [mesh for mesh in meshes if mesh is not None]

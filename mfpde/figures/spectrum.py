@@ -66,8 +66,10 @@ def _draw_rates(axes: Axes, report: Spectrum) -> None:
         axes.set_yscale("log")
         axes.set_ylim(0.35 * float(np.min(np.abs(rates))), 2.0 * float(np.max(np.abs(rates))))
     if null:
+        exact = all(report.plan.exact(mode) for mode in modes if mode.null)
+        words = r"null mode, $\lambda_k=0$" + ("" if exact else " or below round-off")
         axes.plot(null, [0.06] * len(null), color="black", marker="x", linestyle="", markersize=6, transform=axes.get_xaxis_transform())
-        entries.append(Line2D([], [], color="black", marker="x", linestyle="", markersize=6, label=r"null mode, $\lambda_k=0$"))
+        entries.append(Line2D([], [], color="black", marker="x", linestyle="", markersize=6, label=words))
     axes.set_ylabel(r"rate $\lambda_k$" + (r" (size; some modes grow)" if (rates < 0.0).any() else ""))
     axes.grid(color="0.92", linewidth=0.5)
     axes.legend(handles=entries, loc="upper right")

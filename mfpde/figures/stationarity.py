@@ -39,7 +39,7 @@ _PANELS = (
         r"$L^2$ norm of $\rho-\rho^*$",
         {"visible": "visible part", "invisible": "invisible part", "forbidden": "forbidden by parity"},
     ),
-    (r"distance to $\rho^*$", {"distance": "$W_2$", "seen_w1": "$W_1$ of the parity seen", "forbidden_w1": "$W_1$ of the other parity"}),
+    (r"distance to $\rho^*$", {"distance": "$W_2$", "even_w1": "$W_1$, even part", "odd_w1": "$W_1$, odd part"}),
 )
 _COLORS = {
     "loss": 0,
@@ -50,8 +50,8 @@ _COLORS = {
     "invisible": 1,
     "forbidden": 2,
     "distance": 2,
-    "seen_w1": 0,
-    "forbidden_w1": 1,
+    "even_w1": 0,
+    "odd_w1": 1,
 }
 _MARKERS = "osD^vP"
 _MOST_MARKERS = 14

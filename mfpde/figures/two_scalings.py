@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from mfpde.arrays import BoolArray, FloatArray, IntArray
 from mfpde.figures.style import COLOR_MAP, WIDTH, add_legend, escape_text, pick_style, start_figure
-from mfpde.study.two_scalings_plan import MODELS, counted, samples_words
+from mfpde.study.two_scalings_plan import MODELS, samples_words
 from mfpde.study.two_scalings_text import NAMES, ScalingsReport, median_risk
+from mfpde.tables import counted
 
 _STRENGTH = r"$a_j|b_j|$"
 _MOST_NEURONS = 400

@@ -25,6 +25,7 @@ class Label:
     fingerprint: str = ""
     problem: str = ""
     obstacles: tuple[str, ...] = ()
+    teacher: str = ""
 
     def attributes(self) -> dict[str, Any]:
         """Root attributes of the result file."""
@@ -39,6 +40,7 @@ class Label:
             "fingerprint": self.fingerprint,
             "problem": self.problem,
             "obstacles": json.dumps(self.obstacles),
+            "teacher": self.teacher,
             "mfpde_version": __version__,
             "versions": json.dumps(_versions()),
             "git_commit": _git_commit(),

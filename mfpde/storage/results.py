@@ -27,6 +27,7 @@ Quantity = Callable[[FloatArray], FloatArray]
 
 _FORMAT = 2
 _FIRST_FORMAT = 1
+_ALWAYS_DEFINED = ("time", "energy", "mass", "minimum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,14 +235,27 @@ def _read_run(file: h5py.File, domain: Domain, attributes: Mapping[str, Any]) ->
     return Run(
         times,
         read_measures(file, domain, len(times)),
-        {name: numbers(file[f"energy_{name}"], times.shape) for name in names},
-        Certificate(np.stack([numbers(file["steps"][name]) for name in STEP_FIELDS], axis=1)),
+        {name: _defined(f"energy_{name}", numbers(file[f"energy_{name}"], times.shape)) for name in names},
+        Certificate(np.stack([_read_step(file, name) for name in STEP_FIELDS], axis=1)),
         Status[attributes["status"]],
         str(attributes.get("message", "")),
         tuple(str(note) for note in json.loads(attributes["notes"])),
         _read_tables(file, json.loads(attributes["tables"])),
         _read_series(file, json.loads(attributes.get("series", "[]")), times),
     )
+
+
+def _read_step(file: h5py.File, name: str) -> FloatArray:
+    """One field of the certificate; some are undefined for some solvers, these not. Raises ValueError or KeyError."""
+    values = numbers(file["steps"][name])
+    return _defined(f"steps/{name}", values) if name in _ALWAYS_DEFINED else values
+
+
+def _defined(name: str, values: FloatArray) -> FloatArray:
+    """The values, which may be infinite. Raises ValueError for nan."""
+    if np.isnan(values).any():
+        raise ValueError(f"/{name} must not be nan")
+    return values
 
 
 def _read_series(file: h5py.File, names: list[str], times: FloatArray) -> dict[str, FloatArray]:
@@ -295,10 +309,8 @@ def _open_result(path: Path) -> Iterator[h5py.File]:
     if path.is_dir():
         raise ResultError(f"{path}: is a folder, not a result file")
     with guarded(path), h5py.File(path, "r") as file:
-        if file.attrs.get("study") == "particle_limit" and "case" not in file.attrs:
-            raise ResultError(
-                f"{path}: the runs of a particle limit that have ended, for --resume; its table is study.h5 in the folder above"
-            )
+        if "mfpde_version" not in file.attrs and {"fingerprint", "digest"} <= set(file.attrs):
+            raise ResultError(f"{path}: the parts of a study that have ended, for --resume; its table is study.h5 in the folder above")
         if "mfpde_version" not in file.attrs:
             raise ResultError(f"{path}: an HDF5 file, but not a result of mfpde")
         if "study" in file.attrs:

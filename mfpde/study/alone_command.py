@@ -16,6 +16,7 @@ def study_alone(plan: Plan, folder: Path, options: Options) -> int:
     case, parts = plan.case, folder / "study"
     figures = [f"{name}.{form}" for name in plan.figures for form in options.formats]
     check_output(folder, ["study.json", "study.csv", "study.h5", *figures])
+    check_output(parts, ["parts.h5"])
     tell("\n  ".join([f"{case.table.title or case.path.stem}  ({case.path} → {folder}/)", *plan.description]))
     with interruption() as stopped, locked(parts / "parts.h5"):
         try:

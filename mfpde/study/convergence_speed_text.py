@@ -11,7 +11,21 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.case.convergence_speed_schema import ConvergenceSpeedTable
-from mfpde.study.convergence_speed import SETTLED, Fit, Speed, Theory, claim_fails, missed_of, regime_of, resolved_until
+from mfpde.study.convergence_speed import (
+    SETTLED,
+    Fit,
+    RateFit,
+    Speed,
+    Theory,
+    claim_fails,
+    flat_words,
+    missed_of,
+    outside_words,
+    point_text,
+    regime_of,
+    regime_words,
+    resolved_until,
+)
 from mfpde.study.report import Arrays
 from mfpde.study.text import csv_text, plain_number
 from mfpde.tables import grid_text, number
@@ -44,8 +58,9 @@ class SpeedReport:
             "atoms": teacher.atoms.tolist(),
             "alpha": teacher.alpha.tolist(),
             "eigenvalues": theory.rates.tolist(),
-            "overlap": theory.overlap.tolist(),
+            "overlap": [[plain_number(x) for x in row] for row in theory.overlap],
             "local": theory.local.tolist(),
+            "local_difference": plain_number(theory.difference(*teacher.pair)),
             "regime": regime_of(theory, self.table.tolerance),
             "ratio_of_alpha": ratio_of_alpha(self.speeds[0]),
             "runs": [_speed_data(self, speed) for speed in self.speeds],
@@ -78,7 +93,7 @@ class SpeedReport:
         for name in ("coordinates", "defect"):
             values = [_wide(getattr(speed, name), teacher.atoms.size) for speed in self.speeds]
             arrays[name] = (("run", "time", "mode"), _stacked(values, count))
-        rates = [_wide(speed.flow.rates[None], teacher.atoms.size)[0] for speed in self.speeds]
+        rates = [_wide(speed.rates[None], teacher.atoms.size)[0] for speed in self.speeds]
         fitted = [_wide(np.array([[fit.value for fit in speed.fits]]), teacher.atoms.size)[0] for speed in self.speeds]
         arrays["eigenvalue"], arrays["rate"] = (("run", "mode"), np.array(rates)), (("run", "mode"), np.array(fitted))
         return scales, arrays
@@ -102,12 +117,6 @@ def ratio_of_alpha(speed: Speed) -> float:
     return float(speed.teacher.alpha[one] / speed.teacher.alpha[other])
 
 
-def point_text(point: FloatArray) -> str:
-    """A teacher atom's place."""
-    parts = ", ".join(f"{x:.4g}" for x in point)
-    return parts if len(point) == 1 else f"({parts})"
-
-
 def _stacked(values: Sequence[FloatArray], count: int) -> FloatArray:
     """Runs as one array, those that stopped early filled with nan."""
     return np.stack([np.pad(v, [(0, count - len(v)), *[(0, 0)] * (v.ndim - 1)], constant_values=np.nan) for v in values])
@@ -125,19 +134,34 @@ def _teacher_text(report: SpeedReport) -> str:
     theory, teacher, (one, other) = report.theory, report.speeds[0].teacher, report.speeds[0].teacher.pair
     atoms = " + ".join(f"{a:.4g} δ at {point_text(c)}" for a, c in zip(teacher.alpha, teacher.atoms, strict=True))
     rates = ", ".join(f"{rate:.4g}" for rate in theory.rates[::-1])
-    a, b, least = one + 1, other + 1, " (least eigenvalues)" if teacher.atoms.shape[1] > 1 else ""
+    a, b = one + 1, other + 1
+    overlap = f"largest kernel overlap ‖H_jk‖/√(‖H_jj‖‖H_kk‖): {number(theory.coupling, 3)}"
     return "\n".join(
         [
             f"  teacher: {atoms}; σ = {report.activation}",
-            f"  eigenvalues of H·diag(α): {rates}; largest kernel overlap ‖H_jk‖/√(‖H_jj‖‖H_kk‖): {theory.coupling:.3g}",
-            f"  local kernels{least}: H_{a}{a}/H_{b}{b} = {_quotient(theory.local[one], theory.local[other])};"
-            f" the paper's ratio α_{a}/α_{b} = {ratio_of_alpha(report.speeds[0]):.4g}",
+            f"  eigenvalues of H·diag(α): {rates}; {overlap}",
+            f"  local kernels: {_local(theory, one, other)}; the paper's ratio α_{a}/α_{b} = {ratio_of_alpha(report.speeds[0]):.4g}",
+            *_zero_lines(theory),
         ]
     )
 
 
-def _quotient(one: float, other: float) -> str:
-    return f"{one / other:.4g}" if other > 0.0 else "undefined"
+def _local(theory: Theory, one: int, other: int) -> str:
+    """How the blocks of two clusters compare: their quotient on a line, else their difference as matrices."""
+    a, b = one + 1, other + 1
+    if theory.blocks.shape[1] > 1:
+        return f"‖H_{a}{a} − H_{b}{b}‖/‖H_{b}{b}‖ {_equals(theory.difference(one, other))}"
+    return f"H_{a}{a}/H_{b}{b} {_equals(theory.local[one] / theory.local[other] if theory.local[other] > 0.0 else math.nan)}"
+
+
+def _equals(value: float) -> str:
+    return f"= {value:.4g}" if math.isfinite(value) else "is undefined"
+
+
+def _zero_lines(theory: Theory) -> list[str]:
+    """What degenerate kernels mean."""
+    lines = ["  eigenvalue 0: no linear relaxation in this direction"] if theory.rates[0] == 0.0 else []
+    return [*lines, f"  {flat_words(theory)}: overlaps with this cluster are undefined"] if theory.flat else lines
 
 
 def _speed_text(report: SpeedReport, speed: Speed) -> list[str]:
@@ -147,11 +171,16 @@ def _speed_text(report: SpeedReport, speed: Speed) -> list[str]:
     lines.append(f"    masses {first}")
     if len(speed.occupied) < len(speed.teacher.alpha):
         lines.append("    clusters without mass have no mean, no rate and no part in the eigenvalues of this run")
+    if np.any(speed.outside):
+        lines += _wrapped(f"{outside_words(speed)}; rates of the linearised flow do not apply")
     if not speed.flow.found:
         lines.append("    these masses have no fixed point near the teacher: the rates are those of H·diag(m) at the teacher's atoms")
-    words = textwrap.wrap(verdict(report, speed), _WIDTH, initial_indent="    ", subsequent_indent="      ")
-    lines += [_mode_table(speed), *words, *_tenth_lines(speed), *_spread_lines(speed)]
+    lines += [_mode_table(speed), *_wrapped(verdict(report, speed)), *_tenth_lines(speed), *_spread_lines(speed)]
     return lines
+
+
+def _wrapped(words: str) -> list[str]:
+    return textwrap.wrap(words, _WIDTH, initial_indent="    ", subsequent_indent="      ")
 
 
 def _cluster_table(speed: Speed) -> str:
@@ -179,15 +208,15 @@ def _cluster_table(speed: Speed) -> str:
 
 
 def _mode_table(speed: Speed) -> str:
-    header = ["mode", "eigenvalue", "measured", "times", "from t", "to t", "of cluster", "share in it"]
+    header = ["mode", "eigenvalue", "measured", "curve alone", "times", "from t", "to t", "of cluster", "share in it"]
     shares = speed.flow.shares
     rows = []
     for i in reversed(range(len(speed.fits))):
         fit, owner = speed.fits[i], int(speed.flow.owner[i])
         found = f"{fit.value:.5g} ± {fit.half_width:.1g}" if fit.count else "not measured"
-        window = [str(fit.count), f"{fit.first:.4g}", f"{fit.last:.4g}"] if fit.count else ["—"] * 3
+        window = [f"{fit.curve:.5g}", str(fit.count), f"{fit.first:.4g}", f"{fit.last:.4g}"] if fit.count else ["—"] * 4
         cluster = [str(speed.occupied[owner] + 1), f"{shares[owner, i]:.3f}"]
-        rows.append([str(i + 1), f"{speed.flow.rates[i]:.5g}", found, *window, *cluster])
+        rows.append([str(i + 1), number(speed.rates[i], 5), found, *window, *cluster])
     return grid_text(header, rows, "    ")
 
 
@@ -196,22 +225,45 @@ def verdict(report: SpeedReport, speed: Speed) -> str:
     one, other = (j + 1 for j in speed.teacher.pair)
     reasons = claim_fails(report.theory, speed, report.table.tolerance)
     claim, measured = f"α_{one}/α_{other} = {ratio_of_alpha(speed):.2f}", _measured(speed)
-    regime = regime_of(report.theory, report.table.tolerance)
+    regime = regime_words(report.theory, report.table.tolerance)
     if not reasons:
         return f"verdict: {regime}, equal local kernels, mass split as the teacher's: {claim} applies; {measured}."
     words = f"verdict: {regime}. {claim} does not apply: {'; '.join(reasons)}. "
-    words += f"The eigenvalues' ratio is {number(speed.predicted_ratio, 3)}; {measured}."
-    if speed.predicted_ratio < 1.0 < ratio_of_alpha(speed):
-        seen = "REVERSED" if speed.measured_ratio[0] < 1.0 else "Reversed, by the eigenvalues"
-        words += f" {seen}: the rate of the lightest atom's cluster is {1.0 / speed.predicted_ratio:.3g} times that of the heaviest's."
-    return words + _mixing(speed)
+    words += f"{_predicted(speed)}; {measured}."
+    return words + _reversed(speed) + _mixing(speed)
+
+
+def _predicted(speed: Speed) -> str:
+    """The ratio of the eigenvalues, or those of all modes."""
+    several = len(speed.predicted_ratios) > 1
+    values = ", ".join(f"{x:.3g}" if math.isfinite(x) else "undefined" for x in speed.predicted_ratios)
+    return f"The eigenvalues' ratios, slowest modes first, are {values}" if several else f"The eigenvalues' ratio is {values}"
+
+
+def _reversed(speed: Speed) -> str:
+    """Whether the lightest atom's cluster is the faster one, in some or all of its modes."""
+    predicted, measured = speed.predicted_ratios, np.array([ratio for ratio, _ in speed.measured_ratios])
+    below = np.flatnonzero(predicted < 1.0)
+    if not len(below) or ratio_of_alpha(speed) <= 1.0:
+        return ""
+    seen = "REVERSED" if np.all(measured[below] < 1.0) else "Reversed, by the eigenvalues"
+    if len(predicted) == 1:
+        return f" {seen}: the rate of the lightest atom's cluster is {1.0 / predicted[0]:.3g} times that of the heaviest's."
+    return f" {seen} in {len(below)} of {len(predicted)} modes, in which the lightest atom's cluster is the faster one."
 
 
 def _measured(speed: Speed) -> str:
-    found, half = speed.measured_ratio
+    """The measured ratio, or those of all modes."""
+    parts = [_ratio_text(found, half) for found, half in speed.measured_ratios]
+    if not any(math.isfinite(found) for found, _ in speed.measured_ratios):
+        return "it was not measured" if len(parts) == 1 else "none was measured"
+    return f"measured {', '.join(parts)}"
+
+
+def _ratio_text(found: float, half: float) -> str:
     if not math.isfinite(found):
-        return "it was not measured"
-    return f"measured {f'{found:.2f}' if found >= 1.0 else f'{found:.3g}'} (± {half:.1g})"
+        return "not measured"
+    return f"{f'{found:.2f}' if found >= 1.0 else f'{found:.3g}'} (± {half:.1g})"
 
 
 def _mixing(speed: Speed) -> str:
@@ -250,7 +302,9 @@ def _spread_lines(speed: Speed) -> list[str]:
             continue
         found = "it has not halved, so that no power of t is seen"
         if fit.count:
-            found = f"t^−{fit.value:.3f} (± {fit.half_width:.1g}) from t = {fit.first:g} to {fit.last:g}"
+            found = f"local exponent −{fit.value:.3f} from t = {fit.first:g} to {fit.last:g}"
+        elif speed.exponential[k]:
+            found = f"no power of t, {_exponential(speed, k)}"
         law = float(speed.spread_law[end, k])
         theory = f"; {spreads[end] / law:.3f} of what the law of second order says at t = {times[end]:g}" if math.isfinite(law) else ""
         more = "" if end == len(times) - 1 else ", then less than two cells"
@@ -258,16 +312,24 @@ def _spread_lines(speed: Speed) -> list[str]:
     return lines
 
 
+def _exponential(speed: Speed, k: int) -> str:
+    """Why a spread follows no power of t."""
+    if not speed.settles:
+        return "since there is no fixed point here for these masses"
+    rates = np.linalg.eigvalsh(speed.flow.curvature[k])
+    return f"since masses other than the teacher's make it exponential, at the rate {point_text(rates)}"
+
+
 # Plain data.
 
 
 def _fit_data(fit: Fit) -> dict[str, Any]:
-    names = ("value", "half_width", "first", "last")
+    names = ("value", "first", "last") + (("half_width", "curve", "scatter") if isinstance(fit, RateFit) else ())
     return {name: plain_number(getattr(fit, name)) for name in names} | {"count": fit.count}
 
 
 def _speed_data(report: SpeedReport, speed: Speed) -> dict[str, Any]:
-    ratio, half = speed.measured_ratio
+    ratio, half = speed.measured_ratios[0]
     history, flow = speed.history, speed.flow
     return {
         "run": speed.label,
@@ -277,11 +339,14 @@ def _speed_data(report: SpeedReport, speed: Speed) -> dict[str, Any]:
         "reflected_mass": float(history.reflected[-1]),
         "fixed_point": flow.base.tolist(),
         "fixed_point_found": flow.found,
-        "eigenvalues": flow.rates.tolist(),
+        "outside_the_domain": [j + 1 for j, out in zip(speed.occupied, speed.outside, strict=True) if out],
+        "eigenvalues": [plain_number(x) for x in speed.rates],
         "shares": flow.shares.tolist(),
         "mode_of_cluster": [speed.occupied[int(j)] + 1 for j in flow.owner],
         "measured": [_fit_data(fit) for fit in speed.fits],
-        "predicted_ratio": plain_number(speed.predicted_ratio),
+        "predicted_ratio": plain_number(speed.predicted_ratios[0]),
+        "predicted_ratios": [plain_number(x) for x in speed.predicted_ratios],
+        "measured_ratios": [[plain_number(x) for x in pair] for pair in speed.measured_ratios],
         "measured_ratio": plain_number(ratio),
         "measured_ratio_half_width": plain_number(half),
         "claim_applies": not claim_fails(report.theory, speed, report.table.tolerance),

@@ -30,6 +30,7 @@ _DIFFERENCE = 1e-4
 _NEWTON_STEPS = 50
 _NEWTON_TOLERANCE = 1e-12
 _DEPENDENT = 1e-9
+_ROUND_OFF = 1e-12
 MOST_FEATURES = 4096
 
 
@@ -37,9 +38,9 @@ MOST_FEATURES = 4096
 class Linearised:
     """J clusters in d dimensions, linearised at the positions ``base`` (J, d) for their ``masses`` (J,), with n = Jd modes.
 
-    ``kernel`` (J, d, J, d): H; ``curvature`` (J, d, d): B. ``rates`` (n,) rise, and column i of ``modes`` (n, n) is the unit vector w with
-    diag(√m) u = w e^(−rates_i t). ``owner`` (n,): the cluster that a mode is counted to, d for each. On a line, else None:
-    ``bending`` (J, J) is K, and ``lag`` (J, J) times the variances is where the means are held.
+    ``kernel`` (J, d, J, d): H; ``curvature`` (J, d, d): B. ``rates`` (n,) rise, zero where they are round-off, and column i of ``modes``
+    (n, n) is the unit vector w with diag(√m) u = w e^(−rates_i t). ``owner`` (n,): the cluster that a mode is counted to, d for each.
+    On a line, else None: ``bending`` (J, J) is K, and ``lag`` (J, J) times the variances is where the means are held.
     ``found``: whether a fixed point was found; else ``base`` is the teacher.
     """
 
@@ -70,9 +71,13 @@ class Linearised:
         """How much of each mode is in each cluster, (J, n), columns of sum one."""
         return np.asarray(np.sum(self.modes.reshape(len(self.masses), -1, self.modes.shape[1]) ** 2, axis=1))
 
+    def own(self, cluster: int) -> IntArray:
+        """A cluster's own modes, the slowest first, (d,)."""
+        return np.flatnonzero(self.owner == cluster)
+
     def slowest(self, cluster: int) -> int:
         """The slowest of a cluster's own modes."""
-        return int(np.flatnonzero(self.owner == cluster)[0])
+        return int(self.own(cluster)[0])
 
 
 def slopes(features: Features, points: FloatArray) -> FloatArray:
@@ -98,18 +103,23 @@ def kernel_of(slope: FloatArray) -> FloatArray:
 
 
 def rates_of(kernel: FloatArray, masses: FloatArray) -> FloatArray:
-    """The eigenvalues of H·diag(m), rising, (Jd,)."""
+    """The eigenvalues of H·diag(m), rising, (Jd,); zero where they are round-off."""
     root = np.repeat(np.sqrt(masses), kernel.shape[1])
     size = len(root)
-    return np.asarray(np.linalg.eigvalsh(root[:, None] * kernel.reshape(size, size) * root))
+    return without_round_off(np.linalg.eigvalsh(root[:, None] * kernel.reshape(size, size) * root))
+
+
+def without_round_off(values: FloatArray) -> FloatArray:
+    """``values`` with those set to zero that are less than 1e-12 of the largest."""
+    return np.where(np.abs(values) <= _ROUND_OFF * np.max(np.abs(values)), 0.0, values)
 
 
 def overlaps(kernel: FloatArray) -> FloatArray:
-    """‖H_jk‖/√(‖H_jj‖‖H_kk‖) in the operator norm, (J, J)."""
+    """‖H_jk‖/√(‖H_jj‖‖H_kk‖) in the operator norm, (J, J); nan where H_jj or H_kk is zero."""
     norms = np.array([[np.linalg.norm(kernel[j, :, k, :], 2) for k in range(len(kernel))] for j in range(len(kernel))])
-    size = np.sqrt(np.diag(norms))
+    size = np.sqrt(without_round_off(np.diag(norms)))
     scale = np.outer(size, size)
-    return np.asarray(np.divide(norms, scale, out=np.zeros_like(norms), where=scale > 0.0))
+    return np.asarray(np.divide(norms, scale, out=np.full_like(norms, np.nan), where=scale > 0.0))
 
 
 def linearise(features: Features, atoms: FloatArray, alpha: FloatArray, occupied: IntArray, masses: FloatArray) -> Linearised:
@@ -130,6 +140,7 @@ def linearise(features: Features, atoms: FloatArray, alpha: FloatArray, occupied
         bending = _bending(slope[:, :, 0], bend[:, :, 0, 0])
         skew = 0.5 * np.einsum("jr,kr->jk", slope[:, :, 0], bend[:, :, 0, 0]) * masses
         lag = -np.linalg.lstsq(matrix / root[:, None] * root, skew, rcond=_DEPENDENT)[0]
+    rates = without_round_off(rates)
     return Linearised(base, masses, kernel, curvature, rates, modes, _owners(modes, count), bending, lag, found)
 
 

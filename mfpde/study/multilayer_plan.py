@@ -34,7 +34,7 @@ class MultilayerPlan:
     def description(self) -> list[str]:
         """Lines for people."""
         lines = (_chaos_line(self.table.chaos), _collapse_line(self.table.collapse), _residual_line(self.table.residual))
-        return [_setup_line(self.table), *(line for line in lines if line)]
+        return [*_setup_lines(self.table), *(line for line in lines if line)]
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -150,14 +150,12 @@ def _law_words(law: LawTable) -> str:
     return f"{law.law} with mean {law.mean:g}, deviation {law.deviation:g}"
 
 
-def _setup_line(table: MultilayerTable) -> str:
+def _setup_lines(table: MultilayerTable) -> list[str]:
     given = table.inputs
     law = f"{given.count} inputs in R^{given.dimension}, {given.law} of deviation {given.scale:g}{', with a bias' if given.bias else ''}"
     ends = "" if table.ends == "trained" else "; V and a are not trained"
-    return (
-        f"{table.activation} networks learn {table.target} from {law}; at the start V {_law_words(table.first)}, "
-        f"w {_law_words(table.middle)}, a {_law_words(table.last)}{ends}"
-    )
+    start = f"V {_law_words(table.first)}, w {_law_words(table.middle)}, a {_law_words(table.last)}{ends}"
+    return [f"{table.activation} networks learn {table.target} from {law}", f"at the start {start}"]
 
 
 def listed(values: list[int]) -> str:

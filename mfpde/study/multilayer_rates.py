@@ -8,14 +8,22 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.case.multilayer_schema import ChaosTable, CollapseTable, MultilayerTable, ResidualTable
+from mfpde.energy import ACTIVATIONS
+from mfpde.multilayer import Law, Weights
+from mfpde.multilayer.limit import at_rest as limit_at_rest
 from mfpde.study.orders import Order, fitted_order
-from mfpde.study.rates import Rate, fitted_rate
+from mfpde.study.rates import Rate, fitted_rate, rate_of_few
 
 _DRAWS = 2000
+_FEW = 8
+"""Seeds, below which bootstrap intervals are too short."""
+_VAGUE = 1.0
+"""An interval so long says nothing."""
 _CONFIDENCE = 0.95
 _SMALL = 0.1
 """The error of the limit is to be below this share of the smallest gap."""
 
+_START = "t = 0"
 _ROUND_OFF = 1e-12
 _RESOLVED = 10.0
 """Of the tolerance of the steps: differences below are not resolved."""
@@ -42,16 +50,21 @@ class Fit:
     @property
     def misses(self) -> bool:
         """Whether what is expected is not so."""
-        if math.isnan(self.expected):
+        if math.isnan(self.expected) or math.isnan(self.rate.low):
             return False
         if self.bound:
             return not self.rate.low <= self.expected + self.allowance
         return not self.rate.holds(self.expected, self.allowance)
 
+    @property
+    def vague(self) -> bool:
+        """Whether the interval is too long to tell."""
+        return not self.rate.high - self.rate.low <= _VAGUE
+
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of E_x z_i f* of two neurons of the last layer at the end over the starts, with a 95 % bootstrap interval."""
+    """Of E_x z_i f* of two neurons of the last layer at the end over the starts, with a 95 % bootstrap interval; nan for few starts."""
 
     depth: int
     width: int
@@ -67,10 +80,13 @@ def chaos_fits(table: MultilayerTable, values: Values) -> list[Fit]:
         return []
     fits = []
     for d in range(len(part.depths)):
-        gaps, coupling = values["chaos_gap"][d], values["chaos_coupling"][d]
+        gaps, coupling, rests = values["chaos_gap"][d], values["chaos_coupling"][d], at_rest(table, part.depths[d])
         found = {"gap at t = 0": gaps[..., 0], "gap, largest over t": np.max(gaps, axis=-1)}
         found |= {f"{name} layer, neurons": coupling[..., k] for k, name in enumerate(("first", "middle", "last"))}
-        fits += [_fit("chaos", "mean_field", part, d, name, samples, -0.5) for name, samples in found.items() if _is_there(samples)]
+        for name, samples in found.items():
+            if _is_there(samples):
+                expected = math.nan if rests and not name.endswith(_START) else -0.5
+                fits.append(_fit("chaos", "mean_field", part, d, name, samples, expected, rests))
     return fits
 
 
@@ -92,8 +108,10 @@ def collapse_fits(table: MultilayerTable, values: Values) -> list[Fit]:
             found |= {f"{name} weights moved": moved[..., m] for m, name in enumerate(("first", "middle", "last"))}
             for name, samples in found.items():
                 if _is_there(samples):
-                    bound = name.startswith("spread") and scaling == "mean_field" and table.middle.mean == 0.0
-                    fits.append(_fit("collapse", scaling, part, d, name, samples, _expected(scaling, name), bound))
+                    rests = scaling == "mean_field" and at_rest(table, depth)
+                    expected = math.nan if rests and not name.endswith(_START) else _expected(scaling, name)
+                    bound = rests or (scaling == "lazy" and name.endswith("moved"))
+                    fits.append(_fit("collapse", scaling, part, d, name, samples, expected, bound))
     return fits
 
 
@@ -125,7 +143,7 @@ def depth_order(part: ResidualTable, values: Values) -> Order | None:
 def depth_rates(part: ResidualTable, values: Values) -> list[Rate]:
     """The slope in L of the gap to the limit of the same depth, for each width."""
     gaps = np.max(values["residual_gap"], axis=-1)
-    return [fitted_rate(part.depths, gaps[:, w], "rms") for w in range(len(part.widths))]
+    return [_rate(part.depths, gaps[:, w]) for w in range(len(part.widths))]
 
 
 def correlations(table: MultilayerTable, values: Values) -> list[Correlation]:
@@ -141,7 +159,7 @@ def correlations(table: MultilayerTable, values: Values) -> list[Correlation]:
             redrawn = pair_correlation(samples[drawn])
             ends = (
                 np.quantile(redrawn, [0.5 * (1.0 - _CONFIDENCE), 0.5 * (1.0 + _CONFIDENCE)])
-                if np.isfinite(redrawn).all()
+                if np.isfinite(redrawn).all() and len(samples) >= _FEW
                 else [math.nan] * 2
             )
             found.append(Correlation(depth, width, float(pair_correlation(samples)), float(ends[0]), float(ends[1])))
@@ -171,8 +189,19 @@ def _fit(
     expected: float,
     bound: bool = False,
 ) -> Fit:
-    rate = fitted_rate(table.widths, samples, "rms")
+    rate = _rate(table.widths, samples)
     return Fit(part, scaling, table.depths[d], quantity, table.widths, samples, rate, expected, bound, table.allowance)
+
+
+def _rate(counts: Sequence[int], samples: FloatArray) -> Rate:
+    return rate_of_few(counts, samples) if samples.shape[1] < _FEW else fitted_rate(counts, samples, "rms")
+
+
+def at_rest(table: MultilayerTable, depth: int) -> bool:
+    """Whether the limit under 1/m stays at f = 0: networks then leave a saddle, nearer to which they start the wider and deeper they are,
+    and what is seen of them in training follows no power of m."""
+    middle = table.middle.mean
+    return limit_at_rest(Weights(middle=Law(mean=middle)), ACTIVATIONS[table.activation], depth)
 
 
 def _is_there(samples: FloatArray) -> bool:
@@ -182,7 +211,7 @@ def _is_there(samples: FloatArray) -> bool:
 
 def _expected(scaling: str, quantity: str) -> float:
     """The slope in m. Under 1/m the neurons of a layer become equal, at the rate of the law of large numbers, and weights move by O(1);
-    under 1/√m and in residual blocks neurons stay different; lazy weights move by O(m^−1/2) of their size."""
+    under 1/√m and in residual blocks neurons stay different; lazy weights move by at most O(m^−1/2) of their size."""
     if quantity.startswith("spread"):
         return {"mean_field": -0.5, "lazy": 0.0, "residual": 0.0}.get(scaling, math.nan)
     if scaling == "lazy":

@@ -7,7 +7,7 @@ import numpy as np
 
 from mfpde.case.multilayer_schema import ChaosTable, CollapseTable, ResidualTable
 from mfpde.energy import ACTIVATIONS
-from mfpde.study.multilayer_rates import Fit, depth_differences, depth_rates
+from mfpde.study.multilayer_rates import Correlation, Fit, at_rest, depth_differences, depth_rates
 from mfpde.study.rates import Rate
 from mfpde.tables import grid_text, number
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mfpde.study.multilayer_report import MultilayerReport
 
 NAMES = {"mean_field": "1/m", "centred": "1/m, mean 0", "lazy": "1/√m", "residual": "residual"}
+_SADDLE = "a saddle that finite networks leave the later the wider they are"
 _UNTRAINED = 0.9
 """Of the risk at the start: what is not below this has not learnt."""
 
@@ -70,7 +71,7 @@ def _slopes_text(fits: list[Fit]) -> str:
 def _verdict(fit: Fit) -> str:
     if math.isnan(fit.expected):
         return ""
-    return f"{'≤ ' * fit.bound}{fit.expected:g}: {'MISSED' if fit.misses else 'yes'}"
+    return f"{'≤ ' * fit.bound}{fit.expected:g}: {'MISSED' if fit.misses else 'open' if fit.vague else 'yes'}"
 
 
 def _chaos_text(report: "MultilayerReport", part: ChaosTable) -> str:
@@ -80,9 +81,9 @@ def _chaos_text(report: "MultilayerReport", part: ChaosTable) -> str:
     for depth in part.depths:
         found = [c for c in report.correlations if c.depth == depth and math.isfinite(c.value)]
         if found:
-            words = ", ".join(f"{c.value:+.2f} [{c.low:+.2f}, {c.high:+.2f}] at m = {c.width}" for c in (found[0], found[-1]))
+            words = ", ".join(f"{_correlation_text(c)} at m = {c.width}" for c in (found[0], found[-1]))
             lines.append(f"    correlation of two neurons of the last layer, depth {depth}: {words}")
-    lines += [_limit_words(depth) for depth in part.depths]
+    lines += [_limit_words(depth, at_rest(report.plan.table, depth)) for depth in part.depths]
     return "\n".join(lines)
 
 
@@ -91,8 +92,15 @@ def _floor_line(report: "MultilayerReport", part: ChaosTable | ResidualTable, na
     return f"    the limit is known to {', '.join(f'{number(float(x), 2)} at depth {depth}' for x, depth in pairs)}"
 
 
-def _limit_words(depth: int) -> str:
+def _correlation_text(found: Correlation) -> str:
+    interval = f" [{found.low:+.2f}, {found.high:+.2f}]" if math.isfinite(found.low) else ""
+    return f"{found.value:+.2f}{interval}"
+
+
+def _limit_words(depth: int, rests: bool) -> str:
     """What is left of the layers."""
+    if rests:
+        return f"    the limit of depth {depth} stays at f = 0, {_SADDLE}: no slopes in training"
     if depth <= 2:
         kept = "every hidden layer keeps neurons that differ"
     else:
@@ -118,11 +126,10 @@ def _risk_text(report: "MultilayerReport", part: CollapseTable) -> str:
         rows.append([NAMES[scaling], number(float(np.median(risks[k, :, 0])), 3), *ends])
     head = f"  risk at t = {part.end:g}, m = {part.widths[-1]}, median of the seeds (stuck: more than {_UNTRAINED:g} of the start is left)"
     lines = [head, grid_text(["", "start", *(f"depth {depth}" for depth in part.depths)], rows, "    ")]
-    odd = ACTIVATIONS[report.plan.table.activation].value(np.zeros(1))[0] == 0.0
-    if "centred" in part.scalings and odd and part.depths[-1] >= 3:
-        lines.append(
-            "    1/m, mean 0, from depth 3 on: f = 0 for ever at m = ∞; finite networks leave that saddle the later the wider they are"
-        )
+    at_zero = ACTIVATIONS[report.plan.table.activation].value(np.zeros(1))[0] == 0.0
+    still = [k for k in part.scalings if k == "centred" or (k == "mean_field" and report.plan.table.middle.mean == 0.0)]
+    if still and at_zero and part.depths[-1] >= 3:
+        lines.append(f"    {NAMES[still[0]]}, from depth 3 on: f = 0 for ever at m = ∞, {_SADDLE}")
     return "\n".join(lines)
 
 

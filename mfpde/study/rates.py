@@ -57,6 +57,24 @@ def fitted_rate(counts: Sequence[int], samples: FloatArray, statistic: str, seed
     return Rate(value, *_interval(slopes[None], samples.shape[1])[0].tolist())
 
 
+def rate_of_few(counts: Sequence[int], samples: FloatArray) -> Rate:
+    """The rate of the root mean square of so few positive ``samples`` (counts, runs) that a bootstrap interval would be too short: the
+    interval is that of Student's t for the mean of the slopes of the single runs, widened to hold the slope of the root mean square.
+
+    The slopes agree where all runs shrink alike. Raises ValueError as ``fitted_rate``; nan ends where a sample is not positive.
+    """
+    value = fitted_rate(counts, samples, "rms", draws=1).value
+    runs = samples.shape[1]
+    if runs < _FEWEST or not (samples > 0.0).all():
+        return Rate(value, math.nan, math.nan)
+    from scipy.special import stdtrit
+
+    x = np.log(np.asarray(counts, dtype=float))
+    slopes = (x - np.mean(x)) @ np.log(samples) / np.sum((x - np.mean(x)) ** 2)
+    middle, half = float(np.mean(slopes)), stdtrit(runs - 1, 0.5 * (1.0 + _CONFIDENCE)) * float(np.std(slopes, ddof=1)) / math.sqrt(runs)
+    return Rate(value, min(middle - half, value), max(middle + half, value))
+
+
 def intervals(samples: FloatArray, statistic: str, seed: int = 0, draws: int = _DRAWS) -> FloatArray:
     """95 % bootstrap intervals of a statistic of ``samples`` (counts, runs), (counts, 2); that of a bias begins at 0 where the interval of
     the mean holds 0. Raises ValueError for an unknown statistic."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from mfpde.case.sgd_schema import DiagramTable, EscapeTable, ParticlesTable, SgdStabilityTable, TrainingTable
 from mfpde.sgd.escape import TwoMinima
+from mfpde.tables import counted
 
 
 def describe(table: SgdStabilityTable) -> list[str]:
@@ -31,7 +32,7 @@ def _drawn(part: Any) -> str:
 def _diagram_line(part: DiagramTable) -> str:
     return (
         f"diagram: n = {part.samples}, η = {_listed(part.learning_rates)}, B = {_listed(part.batches)} {_drawn(part)}; "
-        f"{part.points} × {part.points} points with {part.runs} runs"
+        f"{part.points} × {part.points} points with {counted(part.runs, 'run')}"
     )
 
 
@@ -40,7 +41,8 @@ def _escape_line(part: EscapeTable) -> str:
     flat = [f"a = {2.0 * np.mean(c):g}, s = {2.0 * np.std(c):.4g} at {x}" for x, c in ((0, problem.left), (1, problem.right))]
     return (
         f"escape: f = (1/{len(problem.left)}) Σ min(l_i x², r_i (x − 1)²), {', '.join(flat)}; η = {_listed(part.learning_rates)}, "
-        f"B = {_listed(part.batches)} {_drawn(part)}; {part.runs} runs of {part.steps} steps from 1 − {part.distance:g}"
+        f"B = {_listed(part.batches)} {_drawn(part)}; {counted(part.runs, 'run')} of {counted(part.steps, 'step')} "
+        f"from 1 − {part.distance:g}"
     )
 
 
@@ -48,7 +50,7 @@ def _training_line(part: TrainingTable) -> str:
     return (
         f"training: {part.width} {part.activation} neurons with offsets on {part.samples} samples in R^{part.dimension}, "
         f"η = {_listed(part.learning_rates)}, B = {_listed(part.batches)} {_drawn(part)}, until the loss is {part.tolerance:g} or for "
-        f"{part.steps} steps, {part.seeds} start{'s' * (part.seeds > 1)}"
+        f"{counted(part.steps, 'step')}, {part.seeds} start{'s' * (part.seeds > 1)}"
     )
 
 
@@ -56,5 +58,5 @@ def _particles_line(part: ParticlesTable) -> str:
     return (
         f"particles: N = {_listed(part.counts)} {part.activation} neurons on {part.samples} samples in R^{part.dimension}, "
         f"B = {part.batch} {_drawn(part)}, τ = {part.time_step:g} kept, or α = {part.time_step * part.counts[0]:g} kept; "
-        f"{part.runs} runs up to t = {part.times[-1]:g}"
+        f"{counted(part.runs, 'run')} up to t = {part.times[-1]:g}"
     )

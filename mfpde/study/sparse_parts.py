@@ -1,5 +1,6 @@
 """The parts of a study of regularised recovery: the sparse minimiser of each λ, and the flow of each λ and start."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,20 @@ from mfpde.sparse.recovery import gather
 from mfpde.sparse.solver import SparseSolution, solve_sparse
 from mfpde.study.alone import Desk, mark_of
 from mfpde.study.ledger import Index, Ledger
-from mfpde.study.sparse_plan import MOMENTS, MOST_ATOMS, SNAPSHOTS, SparsePlan, thinned
+from mfpde.study.sparse_plan import FEWEST, MOMENTS, MOST_ATOMS, SNAPSHOTS, SparsePlan, thinned
 
 if TYPE_CHECKING:
     from mfpde.study.sparse_text import SparseReport
 
 COURSE = ("time", "excess", "clusters", "teacher_share", "solution_share", "widest_angle")
 SOLUTION = ("value", "gap", "level_elsewhere", "nondegenerate", "spectral_gap")
-RUN = ("rate", "rate_low", "rate_high", "predicted", "slowest", "slowest_merges", "slowest_share", "final_excess", "final_time", "at_rest")
+RUN = (
+    *("rate", "rate_low", "rate_high", "predicted", "slowest", "slowest_merges", "slowest_share"),
+    *("final_excess", "final_time", "at_rest", "local_times"),
+)
 _FIT = 1e4
-_FEWEST = 8
+_WATCHED = 1e4
+_STEPS = 32
 _EXPLORED = 0.1
 
 
@@ -101,6 +106,7 @@ class _Watch:
     solution: SparseSolution
     rows: list[FloatArray] = field(default_factory=list)
     seen: dict[str, tuple[float, Students]] = field(default_factory=dict)
+    longest: float = np.inf
 
     def look(self, time: float, students: Students) -> bool:
         """Record; whether J − J* is as small as wanted."""
@@ -110,6 +116,7 @@ class _Watch:
         at_solution = gather(masses, directions, self.solution.network, angle)
         shares = (at_solution.clusters, at_teacher.share, at_solution.share, at_solution.widest)
         self.rows.append(np.array([time, over, *shares]))
+        self._shorten()
         self.seen.setdefault("start", (time, students))
         if over <= _EXPLORED * self.rows[0][1]:
             self.seen.setdefault("exploration", (time, students))
@@ -118,13 +125,20 @@ class _Watch:
         self.seen["end"] = (time, students)
         return over <= self.plan.table.tolerance * self.solution.value
 
+    def _shorten(self) -> None:
+        """From some decades above those in which the rate is measured on, steps are so short that enough of them are in those."""
+        (before, above, *_), (time, over, *_) = self.rows[-2:] if len(self.rows) > 1 else (self.rows[0],) * 2
+        near = over <= _WATCHED * _FIT * self.plan.table.tolerance * self.solution.value
+        if near and time > before and above > over > 0.0:
+            self.longest = math.log(_FIT) / _STEPS * (time - before) / math.log(above / over)
+
 
 def _fill_run(plan: SparsePlan, solution: SparseSolution, index: Index, arrays: dict[str, FloatArray], stopped: Sequence[int]) -> bool:
     """The flow from one start."""
     part, watch = plan.table, _Watch(plan, solution)
     generator = np.random.default_rng([part.seed, index[1]])
     start = draw_students(part.students, len(part.teacher.neurons[0]), part.amplitude, plan.radius, generator)
-    if not watch.look(0.0, start) and not descend(solution.problem, start, part.end, watch.look, stopped):
+    if not watch.look(0.0, start) and not descend(solution.problem, start, part.end, watch.look, stopped, lambda: watch.longest):
         return False
     kept = thinned(watch.rows)
     for k, name in enumerate(COURSE):
@@ -134,7 +148,7 @@ def _fill_run(plan: SparsePlan, solution: SparseSolution, index: Index, arrays: 
         arrays["snapshot_time"][(*index, k)] = time
         arrays["student_mass"][(*index, k)], arrays["student_direction"][(*index, k)] = students.signed_masses, students.directions
     rows, end = np.array(watch.rows), watch.seen["end"][1]
-    values = (*_rates(watch, rows), rows[-1, 1], rows[-1, 0], float(np.mean(end.outer == 0.0)))
+    values = (*_rates(watch, rows), rows[-1, 1], rows[-1, 0], float(np.mean(end.outer == 0.0)), _local(watch, rows))
     for name, value in zip(RUN, values, strict=True):
         arrays[f"run_{name}"][index] = value
     return True
@@ -143,19 +157,22 @@ def _fill_run(plan: SparsePlan, solution: SparseSolution, index: Index, arrays: 
 def _rates(watch: _Watch, rows: FloatArray) -> tuple[float, ...]:
     """The measured rate with its range, that of the linearised flow over the same times, and its slowest rate with its share at the end."""
     floor = watch.plan.table.tolerance * watch.solution.value
-    nothing = (np.nan,) * 7
-    if "local" not in watch.seen or rows[-1, 1] > floor:
-        return nothing
+    if rows[-1, 1] > floor or _local(watch, rows) < FEWEST:
+        return (np.nan,) * 7
     begin, students = watch.seen["local"]
     some = (rows[:, 0] >= begin) & (rows[:, 1] > 0.0)
     times, over = rows[some, 0], rows[some, 1]
-    if len(times) < _FEWEST:
-        return nothing
     decay = linear_decay(watch.solution, students)
     slowest, merges = decay.slowest
     last = decay.at(times[-1:] - begin)[0]
     share = float(np.sum((decay.parts * np.exp(-decay.rates * (times[-1] - begin)))[decay.rates <= slowest * (1.0 + 1e-6)])) / last
     return *local_rate(times, over), local_rate(times, decay.at(times - begin))[0], slowest, float(merges), share
+
+
+def _local(watch: _Watch, rows: FloatArray) -> float:
+    """At how many times J − J* is positive and within the decades in which the rate is measured."""
+    begin = watch.seen["local"][0] if "local" in watch.seen else np.inf
+    return float(np.sum((rows[:, 0] >= begin) & (rows[:, 1] > 0.0)))
 
 
 def local_rate(times: FloatArray, over: FloatArray) -> tuple[float, float, float]:

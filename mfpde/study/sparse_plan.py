@@ -13,6 +13,7 @@ from mfpde.case.sparse_schema import SparseRecoveryTable
 from mfpde.sparse.network import Network
 from mfpde.sparse.solver import SparseProblem
 from mfpde.study.alone import Desk
+from mfpde.tables import estimate_line
 
 if TYPE_CHECKING:
     from mfpde.study.sparse_text import SparseReport
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 SNAPSHOTS = ("start", "exploration", "end")
 MOMENTS = 300
 MOST_ATOMS = 41
+FEWEST = 8
+"""Of times in the last decades, without which no rate is measured."""
+_CANCELLED = 1e-13
+_PAIR, _USUAL_VELOCITIES = 6e-8, 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +69,15 @@ class SparsePlan:
             f"R^{len(part.teacher.neurons[0])}, x {law} (scale {part.inputs.scale:g})",
             f"{part.students} students from {start}, w uniform on its sphere, {part.seeds} start{'s' * (part.seeds > 1)}; until "
             f"J − J* = {part.tolerance:g} J* or t = {part.end:g}",
+            *estimate_line(self._seconds, f"some {_USUAL_VELOCITIES} velocities of {part.students} students for each flow"),
         ]
+
+    @property
+    def _seconds(self) -> float:
+        """About how long all flows take."""
+        part = self.table
+        pairs = part.students * (part.students + len(part.teacher.neurons))
+        return _PAIR * pairs * _USUAL_VELOCITIES * part.seeds * len(part.path_norm)
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -85,7 +98,11 @@ def plan(case: StudyCase) -> SparsePlan:
     needed = 12 * 8 * (table.students + len(table.teacher.neurons)) ** 2
     if needed > physical_memory() // 4:
         raise CaseError(("study", "students"), f"needs about {needed >> 20} MB for all pairs, more than there is; use fewer")
-    return SparsePlan(case, table)
+    found = SparsePlan(case, table)
+    largest = float(np.sum(np.abs(found.teacher.masses))) ** 2 * found.teacher.moment
+    if not found.teacher.square() > _CANCELLED * largest:
+        raise CaseError(("study", "teacher"), "its neurons cancel: y = 0, whose minimiser is 0 with J* = 0; nothing is to be recovered")
+    return found
 
 
 def thinned(rows: Sequence[FloatArray]) -> FloatArray:

@@ -10,9 +10,9 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.sparse.recovery import determined, nearest
-from mfpde.study.sparse_plan import SparsePlan
+from mfpde.study.sparse_plan import FEWEST, SparsePlan
 from mfpde.study.text import csv_text, plain_number
-from mfpde.tables import grid_text, number
+from mfpde.tables import counted, grid_text, number
 
 _MERGED = 0.999
 _HEADER = ["path_norm", "start", "quantity", "predicted", "measured", "low", "high"]
@@ -68,7 +68,7 @@ class SparseReport:
                 continue
             if (share := merged_share(self, i, j)) < _MERGED:
                 found.append(f"{name}: only {share:.4f} of Σ|a||w| is at the neurons of the minimiser in the end")
-            if not rate_agrees(self, i, j):
+            if rate_measured(self, i, j) and not rate_agrees(self, i, j):
                 rate, predicted = (float(self.values[f"run_{n}"][i, j]) for n in ("rate", "predicted"))
                 found.append(f"{name}: J − J* falls at the rate {number(rate)}, not {number(predicted)}")
         return found
@@ -91,6 +91,11 @@ def merged_share(report: SparseReport, i: int, j: int) -> float:
         return 1.0
     course = report.values["course_solution_share"][i, j]
     return float(course[np.isfinite(course)][-1])
+
+
+def rate_measured(report: SparseReport, i: int, j: int) -> bool:
+    """Whether the last decades hold enough times."""
+    return bool(np.isfinite(report.values["run_rate"][i, j]))
 
 
 def rate_agrees(report: SparseReport, i: int, j: int) -> bool:
@@ -175,7 +180,7 @@ def _verdicts(report: SparseReport) -> list[str]:
         words += (
             f", students merge from {len(merged)}, the rate is that of the Hessian within {100 * table.allowance:g} % from {len(agreed)}"
         )
-        lines.append(words)
+        lines.append(words + _unmeasured(report, i, [j for j in at_end if not rate_measured(report, i, j)]))
     if not report.plan.balanced:
         note = "|a| < |w| at the start: each neuron is slower by its own |a|/|w|, so the rate is not one of λ and the teacher alone"
         lines.append(f"  {note}")
@@ -183,6 +188,15 @@ def _verdicts(report: SparseReport) -> list[str]:
     if degenerate:
         lines.append(f"  λ = {', '.join(degenerate)}: the minimiser is degenerate or not unique, no linear rate is expected")
     return lines
+
+
+def _unmeasured(report: SparseReport, i: int, starts: Sequence[int]) -> str:
+    """Of how many starts the rate is not known, and why."""
+    if not starts:
+        return ""
+    most = int(max(report.values["run_local_times"][i, j] for j in starts))
+    some = "no time" if not most else f"only {counted(most, 'time')}"
+    return f", not measured from {len(starts)}: {some} with J − J* > 0 in the last four decades, of {FEWEST} that it takes"
 
 
 def _plain(values: FloatArray) -> Any:

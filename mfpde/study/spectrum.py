@@ -11,7 +11,7 @@ import numpy as np
 from mfpde.arrays import ComplexArray, FloatArray
 from mfpde.distance import wasserstein
 from mfpde.energy.network import TwoLayer
-from mfpde.energy.spectrum import Mode, harmonics
+from mfpde.energy.spectrum import Mode, harmonics, still_to_come
 from mfpde.measure import Density, Measure
 from mfpde.study.report import Arrays
 
@@ -99,7 +99,9 @@ class Created:
 @dataclass(frozen=True, eq=False)
 class OwnRun:
     """The case's own run: losses, distances W₂ from the teacher and what the null modes say that they cannot fall below, (T,);
-    ``hidden`` (K, T) and ``seen`` (J, T): sizes of null and other modes of Lρ."""
+    ``hidden`` (K, T) and ``seen`` (J, T): sizes of null and other modes of Lρ. ``left`` (K,): by how much null modes can still change
+    after the last time, and ``kept`` the distance below which, with that and the error of the cells, those that are null by symmetry keep
+    W₂ from falling."""
 
     label: str
     times: FloatArray
@@ -108,6 +110,8 @@ class OwnRun:
     bound: FloatArray
     hidden: FloatArray
     seen: FloatArray
+    left: FloatArray
+    kept: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +287,25 @@ def _own(plan: "SpectrumPlan", part: "Part", stored: "StoredRun", calm: ComplexA
     networks = [name for name, term in part.run.problem.energy.terms.items() if isinstance(term, TwoLayer)]
     loss = np.asarray(sum(run.energy[name] for name in networks), dtype=float)
     others = [k for k in range(1, most + 1) if k not in plan.waves]
-    return OwnRun(stored.label, run.times, loss, distance, bound, 2.0 * hidden, 2.0 * away[others])
+    left = _left(plan, run.final, calm, length)
+    slack = (math.pi * np.array(plan.waves, dtype=float) / len(run.final.weights)) ** 2 * np.max(hidden, axis=1, initial=0.0)
+    sure = (hidden[:, -1] - left - slack) / slopes[:, 0]
+    kept = max([0.0, *(float(sure[i]) for i, wave in enumerate(plan.waves) if wave in plan.zeros)])
+    return OwnRun(stored.label, run.times, loss, distance, bound, 2.0 * hidden, 2.0 * away[others], 2.0 * left, kept)
+
+
+def _left(plan: "SpectrumPlan", final: Measure, calm: ComplexArray, length: float) -> FloatArray:
+    """By how much each |ρ̂_k| of the null modes can still change, (K,), with the modes that the cells or atoms resolve."""
+    most = min(plan.most, (len(final.weights) - 1) // 4)
+    waves = [k for k in plan.all_waves if k <= most]
+    found = np.full(len(plan.waves), np.inf)
+    if waves and len(waves) < most:
+        modes = harmonics(final, length, 2 * most)
+        change = still_to_come(modes, modes[: most + 1] - calm[: most + 1], waves, length)
+        for i, wave in enumerate(plan.waves):
+            if wave in waves:
+                found[i] = change[waves.index(wave)]
+    return found
 
 
 def _teacher_measure(plan: "SpectrumPlan") -> Measure:

@@ -1,7 +1,7 @@
 """Smooth densities on a circle by their Fourier series, and their exact quantiles."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,11 @@ class FourierDensity:
         mean, rest = float(modes[0].real), 2.0 * modes[1 : len(values) // 2]
         kept = np.flatnonzero(np.abs(rest) > _LEAST * mean)
         return FourierDensity(domain, np.asarray(kept + 1, dtype=float), rest[kept], mean)
+
+    def at_centres(self, cells: int) -> "FourierDensity":
+        """The density whose averages over ``cells`` equal cells are the values of this one at their centres."""
+        waves = self.waves[self.waves < 0.5 * cells]
+        return replace(self, waves=waves, coefficients=self.coefficients[: len(waves)] / np.sinc(waves / cells))
 
     @property
     def function(self) -> DensityFunction:

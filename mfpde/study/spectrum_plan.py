@@ -17,6 +17,7 @@ from mfpde.domain import Domain
 from mfpde.energy.spectrum import (
     Mode,
     energy_symbol,
+    forbidden_waves,
     null_waves,
     resolved_modes,
     second_order,
@@ -77,7 +78,9 @@ class Coupling:
 
 @dataclass(frozen=True, eq=False)
 class SpectrumPlan:
-    """The modes about the stationary ``density`` (uniform, or the teacher's), the waves without loss, and all runs."""
+    """The modes about the stationary ``density`` (uniform, or the teacher's), the ``waves`` without loss among the first, and all runs.
+    ``all_waves`` are those up to ``most``, to which K̂ is known, and ``zeros`` those of them whose K̂ vanishes by symmetry; of the others it
+    is below round-off."""
 
     case: CaseFile
     table: SpectrumTable
@@ -85,8 +88,11 @@ class SpectrumPlan:
     uniform: bool
     density: FloatArray
     taught: bool
+    most: int
     modes: tuple[Mode, ...]
     waves: tuple[int, ...]
+    all_waves: tuple[int, ...]
+    zeros: tuple[int, ...]
     coupling: Coupling | None
     solvers: tuple[str, ...]
     parts: tuple[Part, ...]
@@ -97,6 +103,10 @@ class SpectrumPlan:
     def runs(self) -> tuple[PlannedRun, ...]:
         """All runs."""
         return tuple(part.run for part in self.parts)
+
+    def exact(self, mode: Mode) -> bool:
+        """Whether a null mode is one by symmetry, and not by a rate below round-off."""
+        return mode.number in self.zeros if self.uniform else mode.number > 2 * (self.most - len(self.zeros))
 
     @property
     def description(self) -> str:
@@ -116,15 +126,17 @@ def plan(case: CaseFile, table: SpectrumTable, problem: Problem) -> SpectrumPlan
     length = problem.domain.axes[0].length
     density = np.full(_POINTS, 1.0 / length) if teacher is None else _sampled(teacher, problem.domain)
     uniform = float(np.ptp(density)) <= _UNIFORM / length
-    most = table.modes if uniform else max(_TEACHER_MODES, 2 * table.modes)
+    most = max(_TEACHER_MODES, 2 * table.modes) if teacher is not None else 2 * table.modes
     try:
-        symbol = energy_symbol(problem.energy, problem.domain, max(most, 2 * table.modes))
-        modes = uniform_modes(symbol, length, table.modes) if uniform else teacher_modes(symbol[: most + 1], density, length, table.modes)
+        symbol = energy_symbol(problem.energy, problem.domain, most)
+        modes = uniform_modes(symbol, length, table.modes) if uniform else teacher_modes(symbol, density, length, table.modes)
     except ValueError as error:
         raise CaseError(("energy",), str(error)) from error
     numbers = _solvers(case, table)
     _check_resolved(case, table, numbers, problem)
-    waves = tuple(k for k in null_waves(symbol) if k <= table.modes)
+    null = tuple(null_waves(symbol))
+    waves = tuple(k for k in null if k <= table.modes)
+    zeros = tuple(forbidden_waves(problem.energy, problem.domain, most))
     coupling = _coupling(symbol, length, waves, table.modes) if uniform else None
     parts = _Parts(case, table, problem, density, tuple(modes), waves, coupling, uniform).all(numbers, teacher is not None)
     labels = tuple(case.labels[number] for number in numbers)
@@ -134,7 +146,21 @@ def plan(case: CaseFile, table: SpectrumTable, problem: Problem) -> SpectrumPlan
     left = {label: _unfit(case, number) for number, label in enumerate(case.labels)}
     notes += [f"{label} is left out: it {reason}" for label, reason in left.items() if reason and not table.solvers]
     found = SpectrumPlan(
-        case, table, problem.domain, uniform, density, teacher is not None, tuple(modes), waves, coupling, labels, parts, notes
+        case,
+        table,
+        problem.domain,
+        uniform,
+        density,
+        teacher is not None,
+        most,
+        tuple(modes),
+        waves,
+        null,
+        zeros,
+        coupling,
+        labels,
+        parts,
+        notes,
     )
     twice = [run.label for run in found.runs if [other.label for other in found.runs].count(run.label) > 1]
     if twice:
@@ -289,12 +315,15 @@ class _Parts:
 
     def _resting(self, number: int) -> list[Part]:
         """One run for each wave without loss, at a finite amplitude, up to the case's last time."""
-        label, found = self.case.labels[number], []
+        label, found, solver = self.case.labels[number], [], self.case.table.solver[number]
         last = self.problem.save_at[-1] or 1.0
         for wave in self.waves:
             size = self.table.rest_amplitude * float(np.min(self.density))
             start = FourierDensity.of(self.density + size * _cosine(wave), self.problem.domain)
             words = f"cos {wave} times {self.table.rest_amplitude!r}"
+            if isinstance(solver, schema.FiniteVolumeSolver) and not self.uniform:
+                # networks are sums over centres, so that these values and not the averages are at rest on the grid
+                start, words = start.at_centres(solver.cells[0]), f"{words}, at the centres of cells"
             run = self._run(number, f"{label}-rest{wave}", start, words, (0.0, 0.5 * last, last), self.table.rest_tolerance)
             found.append(Part(run, label, "rest", wave, self.table.rest_amplitude))
         return found

@@ -8,6 +8,8 @@ from mfpde.study.report import Arrays
 from mfpde.study.text import csv_text, plain_number
 from mfpde.tables import grid_text, number
 
+_NO_DISTANCE = 1e-9
+
 if TYPE_CHECKING:
     from mfpde.study.spectrum import Created, MeasuredRate, Spectrum
 
@@ -26,7 +28,7 @@ def _rates_text(found: "Spectrum") -> str:
     for place, mode in enumerate(plan.modes):
         measured = [r for r in found.rates if r.place == place]
         if mode.null:
-            rows.append([str(mode.number), "0", "null", "", "", "", ""])
+            rows.append([str(mode.number), *(["0", "null"] if plan.exact(mode) else ["~0", "below round-off"]), "", "", "", ""])
         rows += [_rate_row(r, mode.number, plan.table.tolerance) for r in measured]
     table = grid_text(["mode", "rate", "solver", "measured", "error", "on the grid", "verdict"], rows, "    ")
     return f"{head}\n{table}" + _grid_words(found)
@@ -101,9 +103,15 @@ def _theorem_words(found: "Spectrum") -> str:
     assert own is not None
     if not found.plan.waves:
         return "    no mode up to the last one is null: nothing here keeps W2 from 0"
-    if own.bound[-1] <= 1e-9:
-        return "    the null modes are empty, and nothing here keeps W2 from 0"
-    reached = f"at t = {own.times[-1]:g} the loss is {own.loss[-1]:.1e}, but null modes keep W2 ≥ {own.bound[-1]:.4g}"
+    if not set(found.plan.waves) & set(found.plan.zeros):
+        return "    modes whose rate is below round-off may yet decay: whether W2 → 0 is not known here"
+    most = float(np.max(own.left))
+    if own.kept <= _NO_DISTANCE:
+        if own.bound[-1] <= _NO_DISTANCE and most <= _NO_DISTANCE:
+            return "    the null modes are empty, and nothing here keeps W2 from 0"
+        change = f"what is left of the others can still change null modes by {most:.1e}"
+        return f"    so far, at t = {own.times[-1]:g}, null modes give W2 ≥ {own.bound[-1]:.4g}, but {change}: whether W2 → 0 is open"
+    reached = f"at t = {own.times[-1]:g} the loss is {own.loss[-1]:.1e}, and null modes keep W2 ≥ {own.kept:.4g} from there on"
     theorem = found.plan.uniform and all(getattr(term, "activation", "relu") == "relu" for term in found.plan.case.table.energy)
     said = " for every initial density (Theorem 4 of the slides) does not hold" if theorem else " does not hold from here"
     return f"    W2 → 0{said}: {reached}"
@@ -115,7 +123,7 @@ def _theorem_words(found: "Spectrum") -> str:
 def spectrum_data(found: "Spectrum") -> dict[str, Any]:
     """Plain numbers for study.json."""
     plan = found.plan
-    modes = [{"mode": mode.number, "rate": mode.rate, "null": mode.null} for mode in plan.modes]
+    modes = [{"mode": m.number, "rate": m.rate, "null": m.null, "exact": not m.null or plan.exact(m)} for m in plan.modes]
     return {
         "about": "uniform" if plan.uniform else "teacher",
         "tolerance": plan.table.tolerance,
@@ -172,8 +180,10 @@ def _own_data(found: "Spectrum") -> dict[str, Any] | None:
         "loss": _plain(own.loss),
         "w2": _plain(own.distance),
         "w2_at_least": _plain(own.bound),
+        "w2_kept_from": own.kept,
         "null_modes": list(found.plan.waves),
         "null_amplitudes": [_plain(row) for row in own.hidden],
+        "null_amplitudes_can_change_by": _plain(own.left),
     }
 
 

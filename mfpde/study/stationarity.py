@@ -16,7 +16,7 @@ import numpy as np
 
 from mfpde.arrays import BoolArray, FloatArray
 from mfpde.distance import wasserstein
-from mfpde.distance.parity import parity_distances
+from mfpde.distance.parity import mirrored_line, parity_distances
 from mfpde.domain import Domain, Grid
 from mfpde.energy.examples import Examples
 from mfpde.energy.features import SampledFeatures
@@ -50,8 +50,8 @@ QUANTITIES = (
     "invisible",
     "forbidden",
     "moved",
-    "seen_w1",
-    "forbidden_w1",
+    "even_w1",
+    "odd_w1",
 )
 _CENTRAL = 0.9999
 _MOST_INPUTS = 20_000
@@ -277,17 +277,16 @@ def _of_network(measure: Measure, setting: Setting) -> dict[str, float]:
 
 
 def _of_teacher(measure: Measure, setting: Setting) -> dict[str, float]:
-    """W₂ to the teacher and, on a line, W₁ of the parts of either parity."""
+    """W₂ to the teacher and, on a line that is its own mirror image, W₁ of the even and of the odd part where σ has a parity."""
     teacher, domain = setting.teacher.measure, setting.domain
     if teacher is None:
         return {}
     found = wasserstein(_on_levels(measure, setting), _on_levels(teacher, setting), domain)
     row = {"distance": found.value, "distance_floor": found.floor}
-    half = _half(setting)
-    if half is None or domain.dimension > 1 or domain.periodic[0]:
+    if _half(setting) is None or not mirrored_line(domain):
         return row
     parts = parity_distances(measure, teacher)
-    return row | {"seen_w1": parts["even" if half == "even" else "odd"], "forbidden_w1": parts["odd" if half == "even" else "even"]}
+    return row | {"even_w1": parts["even"], "odd_w1": parts["odd"]}
 
 
 def _on_levels(measure: Measure, setting: Setting) -> Measure:

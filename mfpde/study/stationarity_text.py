@@ -28,8 +28,8 @@ _COLUMNS = {
     "invisible": "invisible",
     "forbidden": "forbidden",
     "moved": "moved",
-    "seen_w1": "seen W1",
-    "forbidden_w1": "forb. W1",
+    "even_w1": "W1 even",
+    "odd_w1": "W1 odd",
 }
 _MOST_ROWS = 9
 _THRESHOLDS = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
@@ -67,6 +67,8 @@ class StationarityReport:
             how = f"; (2 loss)^½ differs from |R| by at most {number(apart, 2)}"
         lines = [f"  R = student - teacher: |R| in L2(μ), sup over {where}{how}"]
         words = list(dict.fromkeys(word for course in self.courses for word in course.words))
+        if any(np.isfinite(course.values["odd_w1"]).any() for course in self.courses):
+            words.append("W1 even, W1 odd: of the even and of the odd part of ρ − ρ*")
         lines += [f"    {word}" for word in words]
         lines += [self._run_text(course) for course in self.courses]
         lines += [spectrum_text(spectrum) for spectrum in self.spectra]

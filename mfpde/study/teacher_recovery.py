@@ -15,7 +15,7 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.compare import function_distance, networks
 from mfpde.distance import wasserstein
-from mfpde.distance.parity import Half, parity_distances
+from mfpde.distance.parity import Half, mirrored_line, parity_distances
 from mfpde.domain import Domain
 from mfpde.energy.network import TwoLayer
 from mfpde.energy.pair_network import PairNetwork
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mfpde.storage import StoredRun
 
 OUTCOMES = {"recovered": "recovered", "function": "function only", "unlearned": "not learned yet"}
-_FALLING = -0.05
+_STILL = 0.01
 _AT_ROUND_OFF = 1e-12
 
 
@@ -60,19 +60,20 @@ class Row:
         return f"{self.activation}-{self.start}"
 
     @property
-    def trend(self) -> float:
-        """d log W₂ / d log t between the last two saved times; nan without two positive ones."""
-        if len(self.times) < 2 or not (self.times[-2] > 0.0 and self.distance[-2] > 0.0 and self.distance[-1] > 0.0):
+    def change(self) -> float:
+        """By what share of itself W₂ changes between the last two saved times; nan without two, or from 0."""
+        if len(self.times) < 2 or not self.distance[-2] > 0.0:
             return math.nan
-        return float(np.log(self.distance[-1] / self.distance[-2]) / np.log(self.times[-1] / self.times[-2]))
+        return float(self.distance[-1] / self.distance[-2]) - 1.0
 
     @property
     def verdict(self) -> str:
         """The outcome at the time reached, and whether W₂ is still falling."""
         words = [self.outcome]
-        if self.outcome != OUTCOMES["recovered"] and math.isfinite(self.trend):
-            falls = f"still falls like t^{self.trend:.2g}"
-            words.append(f"W2 {falls if self.trend < _FALLING else 'stands still' if self.trend < -_FALLING else 'grows'} at the end")
+        if self.outcome != OUTCOMES["recovered"] and math.isfinite(self.change):
+            moves = "stands still" if abs(self.change) < _STILL else "still falls" if self.change < 0.0 else "grows"
+            (before, now), (since, until) = self.distance[-2:], self.times[-2:]
+            words.append(f"W2 {moves}, {before:.4g} → {now:.4g} from t = {since:.4g} to {until:.4g}")
         left = float(self.seen[-1] + self.unseen[-1])
         if self.outcome == OUTCOMES["function"] and left > 0.0:
             words.append(f"{100.0 * float(self.unseen[-1]) / left:.0f} % of what is left in W1 is of the parity that is not seen")
@@ -122,7 +123,7 @@ def _losses(problem: Problem, measures: Sequence[Measure]) -> FloatArray:
 def _by_parity(problem: Problem, measures: Sequence[Measure], teacher: Measure) -> tuple[FloatArray, FloatArray]:
     """The part that the network sees by the symmetry of its activation, and the other one, on a line through the origin."""
     half, domain = _half(problem), problem.domain
-    if half is None or domain.dimension > 1 or domain.periodic[0]:
+    if half is None or not mirrored_line(domain):
         return np.full(len(measures), np.nan), np.full(len(measures), np.nan)
     split = [parity_distances(measure, teacher) for measure in measures]
     other: Half = "odd" if half == "even" else "even"
@@ -190,7 +191,7 @@ class Recovery:
                     "start": row.start,
                     "outcome": row.outcome,
                     "verdict": row.verdict,
-                    "trend": plain_number(row.trend),
+                    "change": plain_number(row.change),
                     "method": row.method,
                     **{name: [plain_number(x) for x in values] for name, values in _series(row).items()},
                 }

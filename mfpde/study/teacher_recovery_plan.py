@@ -18,6 +18,7 @@ from mfpde.measure import DensityFunction, Measure, Particles
 from mfpde.problem import Problem
 from mfpde.study.readings import PlannedRun
 from mfpde.study.teacher_recovery import OUTCOMES, Recovery, Row, read_row
+from mfpde.tables import counted
 
 if TYPE_CHECKING:
     from mfpde.storage import StoredRun
@@ -45,7 +46,7 @@ class RecoveryPlan:
     @property
     def description(self) -> str:
         """One line for people."""
-        return f"recovery of the teacher with {', '.join(self.activations)} from {', '.join(self.starts)}: {len(self.runs)} runs"
+        return f"recovery of the teacher with {', '.join(self.activations)} from {', '.join(self.starts)}: {counted(len(self.runs), 'run')}"
 
     def read(self, stored: "Mapping[str, StoredRun]") -> Recovery:
         """Distances from the teacher in every run."""

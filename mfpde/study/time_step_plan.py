@@ -8,7 +8,7 @@ from typing import Any
 
 from mfpde.case import CaseFile, schema
 from mfpde.case.build import check_movements
-from mfpde.case.errors import CaseError, nearest, shown
+from mfpde.case.errors import CaseError, check_steps, nearest, shown
 from mfpde.problem import Problem
 from mfpde.study.exact import exact_density
 from mfpde.study.limit_plan import chosen_times
@@ -131,6 +131,7 @@ def _check_steps(table: schema.TimeStepTable, saved: Sequence[float], last: floa
     """Raises CaseError where a step would be shortened so as to end at a saved time: it would be another one."""
     ends = [0.0, *(time for time in saved if 0.0 < time <= last)]
     for k, step in enumerate(table.steps):
+        check_steps(last, step, ("study", "steps", k))
         for before, after in pairwise(ends):
             count = (after - before) / step
             if not (round(count) >= 1 and abs(count - round(count)) <= _WHOLE * count):

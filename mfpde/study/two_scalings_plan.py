@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mfpde.arrays import physical_memory
 from mfpde.case import StudyCase
-from mfpde.case.errors import CaseError, Key
+from mfpde.case.errors import CaseError, Key, check_steps
 from mfpde.case.scalings_schema import (
     CurvesTable,
     DrawnNeurons,
@@ -17,11 +17,15 @@ from mfpde.case.scalings_schema import (
     TwoScalingsTable,
 )
 from mfpde.study.alone import Desk
+from mfpde.tables import counted, estimate_line
 
 if TYPE_CHECKING:
     from mfpde.study.two_scalings_text import ScalingsReport
 
 Part = CurvesTable | HeatMapTable | LazyTable
+_USUAL_STEPS = 1000
+_PAIR, _SAMPLE, _COORDINATE = 1e-8, 1e-9, 3e-10
+"""Seconds for a pair of neurons, and for a neuron at a sample, alone and for each coordinate."""
 MODELS = ("conventional", "mean_field", "random_features")
 
 
@@ -36,7 +40,9 @@ class ScalingsPlan:
     def description(self) -> list[str]:
         """Lines for people."""
         parts = (_curves_line(self.table.curves), _heat_line(self.table.heat_map), _lazy_line(self.table.lazy))
-        return [_setup_line(self.table), *(line for line in parts if line)]
+        seconds = sum(_seconds(self.table, part) for part in (self.table.curves, self.table.heat_map, self.table.lazy) if part is not None)
+        estimate = estimate_line(seconds, f"the training at {_USUAL_STEPS} gradients each where their number is not given")
+        return [_setup_line(self.table), *(line for line in parts if line), *estimate]
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -60,6 +66,9 @@ def plan(case: StudyCase) -> ScalingsPlan:
         if part is not None:
             _check_dimension(table, dimension_of(table, part), ("study", name, "dimension") if part.dimension else ("study", "dimension"))
             _check_memory(part, dimension_of(table, part), ("study", name))
+            for key in ("learning_rate", "step"):
+                if (step := getattr(part, key)) is not None:
+                    check_steps(part.end, step, ("study", name, key))
     return ScalingsPlan(case, table)
 
 
@@ -95,6 +104,18 @@ def _check_memory(part: Part, dimension: int, key: Key) -> None:
     needed = 8 * (matrices + kept + 16 * width * (dimension + 1) + (samples or 0) * (dimension + width))
     if needed > physical_memory():
         raise CaseError(key, f"needs about {needed >> 30} GB, more than there is; use fewer neurons, samples or times")
+
+
+def _seconds(table: TwoScalingsTable, part: Part) -> float:
+    """About how long a part takes: the training of its networks, and their population risks and distances at the times looked at."""
+    samples = part.samples if isinstance(part, HeatMapTable) else [part.samples]
+    fixed = part.learning_rate or part.step
+    gradients = _USUAL_STEPS if fixed is None else part.end / fixed * (1 if part.learning_rate else 6)
+    dimension, networks = dimension_of(table, part), 1 if isinstance(part, LazyTable) else 2
+    looks = 2.0 * (1 if isinstance(part, HeatMapTable) else part.count)
+    ones = [_PAIR * m * m if n is None else m * n * (_SAMPLE + _COORDINATE * dimension) for m in widths_of(part) for n in samples]
+    tests = [_PAIR * m * m * looks for m in widths_of(part) for _ in samples]
+    return networks * part.seeds * (gradients * sum(ones) + sum(tests))
 
 
 # Words.
@@ -137,11 +158,6 @@ def _training_words(part: Part) -> str:
 def samples_words(samples: int | None) -> str:
     """Over what the risk is taken."""
     return "population risk" if samples is None else counted(samples, "sample")
-
-
-def counted(count: int, word: str) -> str:
-    """1 neuron, 2 neurons."""
-    return f"{count} {word}{'s' * (count != 1)}"
 
 
 def _curves_line(part: CurvesTable | None) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from mfpde.arrays import FloatArray
 from mfpde.study.orders import fitted_order
 from mfpde.study.text import csv_text, plain_number
-from mfpde.study.two_scalings_plan import MODELS, ScalingsPlan, counted, seeds_of
-from mfpde.tables import grid_text, number
+from mfpde.study.two_scalings_plan import MODELS, ScalingsPlan, seeds_of
+from mfpde.tables import counted, grid_text, number
 
 NAMES = {"conventional": "conventional", "mean_field": "mean field", "random_features": "random features"}
 ALLOWANCE = 0.1

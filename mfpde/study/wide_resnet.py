@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfpde.arrays import BoolArray, FloatArray
+from mfpde.arrays import BoolArray, FloatArray, IntArray
 from mfpde.distance import wasserstein
 from mfpde.energy.wide_resnet import Approximation, Network
 from mfpde.energy.wide_resnets import WideResNet
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 APPROXIMATIONS: tuple[Approximation, ...] = ("exact", "first", "second")
 _ROUND_OFF = 1e-13
+_ROUND_OFF_OF_A_LEVEL = 2.3e-16
 _RISING = 1e-6
 _REACH = 3.0
 _FEWEST = 3
@@ -174,7 +175,7 @@ def measure_expansion(law: Law, term: WideResNet, radii: Sequence[float]) -> Err
         exact, *others = (law.scaled(radius).output(approximated(term, name).network, levels, inputs) for name in APPROXIMATIONS)
         size = max(size, _norm(term, exact))
         values[:, k] = [_norm(term, exact - other) for other in others]
-    return _errors(widths, values, size, widths > 0.0, "the smaller half above round-off")
+    return _errors(widths, values, size * _round_off(np.full(widths.shape, levels or 1)), widths > 0.0, "the smaller half above round-off")
 
 
 def measure_limit(law: Law, term: WideResNet, depths: Sequence[int]) -> Errors:
@@ -189,7 +190,12 @@ def measure_limit(law: Law, term: WideResNet, depths: Sequence[int]) -> Errors:
     widths = 1.0 / np.asarray(counts, dtype=float)
     resolving = widths * law.parts <= 1.0 + 1e-9
     few = f", of at least the {law.parts} levels that see all parts of this ρ" if not resolving.all() else ""
-    return _errors(widths, values, size, resolving, f"the smaller half above round-off{few}")
+    return _errors(widths, values, size * _round_off(np.asarray(counts)), resolving, f"the smaller half above round-off{few}")
+
+
+def _round_off(levels: IntArray) -> FloatArray:
+    """What sums over so many levels are off relatively, at the most."""
+    return np.asarray(np.maximum(_ROUND_OFF, _ROUND_OFF_OF_A_LEVEL * levels))
 
 
 def _norm(term: WideResNet, values: FloatArray) -> float:
@@ -197,12 +203,13 @@ def _norm(term: WideResNet, values: FloatArray) -> float:
     return math.sqrt(float(term.masses @ np.sum(values * values, axis=0)))
 
 
-def _errors(widths: FloatArray, values: FloatArray, size: float, allowed: BoolArray, words: str) -> Errors:
-    """With orders, which are those of small widths: fitted to the smaller half of those ``allowed`` above round-off, at least three."""
+def _errors(widths: FloatArray, values: FloatArray, floor: FloatArray, allowed: BoolArray, words: str) -> Errors:
+    """With orders, which are those of small widths: fitted to the smaller half of those ``allowed`` above the round-off ``floor``, at least
+    three."""
     used = np.zeros(values.shape, dtype=bool)
     fits = []
     for k, row in enumerate(values):
-        resolved = np.flatnonzero((row > _ROUND_OFF * size) & allowed)
+        resolved = np.flatnonzero((row > floor) & allowed)
         used[k, resolved[: max(_FEWEST, math.ceil(0.5 * len(resolved)))]] = True
         fits.append(fitted_order(widths[used[k]], row[used[k]]) if np.sum(used[k]) > 1 else _NO_ORDER)
-    return Errors(widths, values, used, tuple(fits), ~np.any(values > _ROUND_OFF * size, axis=1), words)
+    return Errors(widths, values, used, tuple(fits), ~np.any(values > floor, axis=1), words)
