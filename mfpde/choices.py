@@ -1,6 +1,9 @@
-"""Choices of particle systems that exclude one another, for case files and for Python alike."""
+"""Choices that exclude one another or that no run ends with, for case files and for Python alike."""
 
 from typing import Protocol
+
+MOST_STEPS = 1e9
+"""Of one length, beyond which a run would not end."""
 
 
 class ParticleChoices(Protocol):

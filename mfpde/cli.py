@@ -164,6 +164,7 @@ def _check(options: argparse.Namespace) -> int:
     from mfpde.case.describe import describe_terms
     from mfpde.study.alone import plan_alone
     from mfpde.study.plan import plan_study
+    from mfpde.tables import counted
 
     try:
         case = load_study(options.case, tuple(options.set))
@@ -178,9 +179,11 @@ def _check(options: argparse.Namespace) -> int:
     tell(f"{options.case}: good")
     for text in problem.domain.describe():
         tell(f"  {text}")
+    last = problem.save_at[-1]
     for name, text in describe_terms(case.table.energy, problem.energy):
         tell(f"  {name}: {text}")
-    tell(f"  solvers: {', '.join(case.labels)}; {len(problem.save_at)} times up to {problem.save_at[-1]:g}")
+    times = "the time 0" if last == 0.0 else f"{counted(len(problem.save_at), 'time')} up to {last:g}"
+    tell(f"  solvers: {', '.join(case.labels)}; {times}")
     for line in (plan.description, *plan.notes) if plan else ():
         tell(f"  study: {line}")
     return 0

@@ -13,6 +13,8 @@ from mfpde.compare import Comparison, Pair
 if TYPE_CHECKING:
     from mfpde.storage import StoredRun
 
+_SHORT = 600.0
+
 
 def grid_text(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Columns aligned to the right, the first to the left."""
@@ -27,6 +29,20 @@ def grid_text(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str 
 def number(value: float, digits: int = 4) -> str:
     """A short number; a dash for what is undefined."""
     return f"{value:.{digits}g}" if math.isfinite(value) else "—"
+
+
+def counted(count: int, word: str) -> str:
+    """1 neuron, 2 neurons."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def estimate_line(seconds: float, words: str) -> list[str]:
+    """A line that says about how long something takes, none where that is less than ten minutes."""
+    if seconds < _SHORT:
+        return []
+    units = (("year", 3.2e7), ("day", 86400.0), ("hour", 3600.0), ("minute", 60.0))
+    unit, size = next((name, size) for name, size in units if seconds >= 1.5 * size)
+    return [f"in all this takes about {float(f'{seconds / size:.2g}'):g} {unit}s of one core: {words}"]
 
 
 def run_line(stored: "StoredRun") -> str:

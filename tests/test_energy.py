@@ -5,9 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 from conftest import alone, box, line, network
+from scipy.stats import norm
 
-from mfpde.domain import Domain, Grid
-from mfpde.energy import ACTIVATIONS, Circle, Entropy, Normal, Potential, Samples, TwoLayer, Uniform, two_layer
+from mfpde.domain import Axis, Domain, Grid
+from mfpde.energy import ACTIVATIONS, Circle, Entropy, Neurons, Normal, Potential, Samples, TwoLayer, Uniform, two_layer
+from mfpde.energy.inputs import Sharpness, with_constant
 from mfpde.measure import Density, DensityFunction, Particles
 
 
@@ -187,3 +189,28 @@ def test_the_stated_quadrature_error_is_honest_where_a_kink_moves():
     term = two_layer(box(2, -3.0, 3.0), "softsign", Circle(), cloud(2, 2))
     stated = float(term.description.rsplit(" ", 1)[1])
     assert 1e-10 < stated < 1e-6
+
+
+def test_rules_for_kinks_have_few_inputs_and_are_accurate() -> None:
+    """relu with an offset in the plane, to E|x·v + b|₊² = (b² + |v|²)Φ(b/|v|) + b|v|φ(b/|v|), and without one in space."""
+    v, b = np.array([1.2, -0.7]), 0.9
+    size = float(np.linalg.norm(v))
+    rule = with_constant(Normal().rule(2, Sharpness(0.35, False, True, 1e-10)))
+    exact = (b * b + size**2) * norm.cdf(b / size) + b * size * norm.pdf(b / size)
+    assert len(rule.weights) < 20_000
+    assert rule.weights @ np.maximum(rule.nodes @ np.append(v, b), 0.0) ** 2 == pytest.approx(exact, rel=1e-5)
+    rule = Normal().rule(3, Sharpness(0.35, True, True, 1e-6, homogeneous=True))
+    one, other = np.array([1.0, 0.4, -0.3]), np.array([0.2, 1.0, 0.7])
+    cosine = one @ other / np.sqrt((one @ one) * (other @ other))
+    exact = np.sqrt((one @ one) * (other @ other)) * (np.sqrt(1.0 - cosine**2) + (np.pi - np.arccos(cosine)) * cosine) / (2.0 * np.pi)
+    assert len(rule.weights) < 20_000
+    found = rule.weights @ (np.maximum(rule.nodes @ one, 0.0) * np.maximum(rule.nodes @ other, 0.0))
+    assert found == pytest.approx(exact, rel=1e-4)
+
+
+def test_relu_with_an_offset_in_the_plane_is_built_at_once() -> None:
+    domain, teacher = Domain(tuple(Axis(name, -1.0, 1.0) for name in "abc")), Neurons(np.array([[0.5, 0.0, 0.3]]), np.ones((1, 1)))
+    offset, plain = (two_layer(domain, "relu", Normal(), teacher, bias=bias, tolerance=0.1).description for bias in (True, False))
+    assert "inputs compressed to rank" in offset
+    assert "closed" in plain
+    assert "closed" not in offset, "for which there is no closed form"

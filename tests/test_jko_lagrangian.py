@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from mfpde.distance import wasserstein
 from mfpde.domain import Axis, Domain
 from mfpde.energy import ACTIVATIONS, Circle, Entropy, Neurons, Normal, PairNetwork, Potential, TwoLayer, two_layer
 from mfpde.energy.base import Energy, EnergySum
+from mfpde.energy.inputs import Samples
 from mfpde.energy.networks import closed_two_layer
 from mfpde.energy.resnet import Branch, SampledBranches
+from mfpde.energy.wide_resnets import wide_resnet
 from mfpde.march import state_values
 from mfpde.measure import DensityFunction, Particles
 from mfpde.problem import Problem
@@ -22,6 +25,7 @@ from mfpde.run import WARNING, Run, Status
 from mfpde.solvers import MinimizingMovement, ParticleFlow
 from mfpde.solvers.jko.matching import Matching
 from mfpde.solvers.jko.positions import Objective
+from mfpde.solvers.jko.start import first_atoms
 from mfpde.study.time_step import ALLOWANCES, time_step_study
 from tests.conftest import alone, box, bump, interaction, line, network, quadratic
 
@@ -225,7 +229,7 @@ def test_matchings_that_are_not_optimal_are_told(dimension: int, periodic: bool)
         assert found.known == pytest.approx(1.0 - exact / moved, abs=1e-7)
         assert share is None or found.known == pytest.approx(share, abs=1e-9)
     scheme = MinimizingMovement(TAU, "lagrangian").prepare(Problem(alone(quadratic()), domain, Particles.equal(start), (1.0,))).scheme
-    assert any(note.startswith(WARNING) and "longer than W2" in note for note in scheme.notes_of(np.array([0.0, 0.2, 0.0, 0.0, 0.0, 0.0])))
+    assert any(note.startswith(WARNING) and "longer than W2" in note for note in scheme.notes_of(np.array([0.0, 0.2, *[0.0] * 6])))
 
 
 @pytest.mark.parametrize("count", [300, 1000])
@@ -264,6 +268,78 @@ def test_atoms_that_attract_with_a_kink_meet_and_stay_together() -> None:
     assert not any("kept some steps" in note for note in run.notes)
 
 
+def tilted(dimension: int) -> Potential:
+    """V = (x² − 1)² + x/2, and y² in the plane: two wells, of which the left one is deeper."""
+
+    def slope(p: np.ndarray) -> np.ndarray:
+        return np.concatenate([4.0 * p[:, :1] * (p[:, :1] ** 2 - 1.0) + 0.5, 2.0 * p[:, 1:]], axis=1)
+
+    return Potential(lambda p: (p[:, 0] ** 2 - 1.0) ** 2 + 0.5 * p[:, 0] + np.sum(p[:, 1:] ** 2, axis=1), slope)
+
+
+@pytest.mark.parametrize(("dimension", "tau"), [(1, 3.0), (2, 10.0)])
+def test_long_steps_end_in_the_deeper_well(dimension: int, tau: float) -> None:
+    """Proximal points of each atom are the least of a fine grid; the notes say that they need not be the only ones."""
+    start = Particles(np.array([[1.0, 0.2], [-1.0, 0.1]])[:, :dimension], np.array([0.4, 0.6]))
+    run = solved(tilted(dimension), space(dimension, 3.0), start, tau)
+    grid = np.linspace(-3.0, 3.0, 60001)
+    cost = (grid**2 - 1.0) ** 2 + 0.5 * grid + (grid - start.points[:, :1]) ** 2 / (2.0 * tau)
+    np.testing.assert_allclose(places(run)[:, 0], grid[np.argmin(cost, axis=1)], atol=1e-4)
+    assert any("below -1" in note and "no better ones were found" in note for note in run.notes)
+    short = solved(tilted(dimension), space(dimension, 3.0), start, 0.05)
+    assert any("minimisers are unique as far as" in note for note in short.notes)
+
+
+def test_long_steps_of_atoms_that_interact_are_the_least_among_pairs_of_places() -> None:
+    domain, tau = line(-3.0, 3.0), 3.0
+    energy = EnergySum({"wells": tilted(1), "pair": interaction(domain, "0.3*r**2")})
+    start = Particles(np.array([[0.9], [1.1]]), np.array([0.5, 0.5]))
+    found = places(solved(energy, domain, start, tau))[:, 0]
+    grid = np.linspace(-3.0, 3.0, 1201)
+    cost = [0.5 * ((grid**2 - 1.0) ** 2 + 0.5 * grid + (grid - y) ** 2 / (2.0 * tau)) for y in start.points[:, 0]]
+    whole = cost[0][:, None] + cost[1] + 0.5 * 0.25 * 2.0 * 0.3 * (grid[:, None] - grid) ** 2
+    np.testing.assert_allclose(found, grid[list(np.unravel_index(np.argmin(whole), whole.shape))], atol=6e-3)
+
+
+def test_places_that_are_left_open_are_warned_of() -> None:
+    scheme = MinimizingMovement(TAU, "lagrangian").prepare(Problem(alone(quadratic()), box(1), atoms(1), (1.0,))).scheme
+    assert any(note.startswith(WARNING) and "2.0e-01" in note for note in scheme.notes_of(np.array([*[0.0] * 6, 1.0, 0.2])))
+
+
+def test_groups_of_atoms_that_have_met_stay_on_kinks_and_slide_along_them() -> None:
+    """W = r with V = |x − 0.3| + 0.4x² − 0.2x, which holds all of them, and with V = 2|x| − y/2, which carries them along y."""
+    hold = Potential(lambda p: np.abs(p[:, 0] - 0.3) + 0.4 * p[:, 0] ** 2 - 0.2 * p[:, 0], lambda p: np.sign(p - 0.3) + 0.8 * p - 0.2)
+    start = Particles(np.array([[-1.0], [0.5], [1.2]]), np.full(3, 1.0 / 3.0))
+    run = solved(EnergySum({"pair": interaction(line(), "r"), "hold": hold}), line(), start, 0.2, 1.8)
+    np.testing.assert_allclose(places(run), 0.3, atol=1e-9)
+    groove = Potential(
+        lambda p: 2.0 * np.abs(p[:, 0]) - 0.5 * p[:, 1], lambda p: np.stack([2.0 * np.sign(p[:, 0]), np.full(len(p), -0.5)], axis=1)
+    )
+    start = Particles(np.array([[0.4, -1.0], [0.45, -1.1], [-0.3, -1.05]]), np.full(3, 1.0 / 3.0))
+    run = solved(EnergySum({"pair": interaction(box(2), "r"), "groove": groove}), box(2), start, 0.3, 0.9)
+    np.testing.assert_allclose(places(run), [[0.0, -0.6]] * 3, atol=1e-9)
+
+
+def test_atoms_on_a_kink_that_attract_and_are_pulled_away_together_leave_it_together() -> None:
+    """Alone neither gains by leaving the third; the step is compared with the best of those that leave them where they are pulled."""
+    well = Potential(lambda p: np.abs(p[:, 0] - 0.3) + 0.4 * p[:, 0] ** 2, lambda p: np.sign(p - 0.3) + 0.8 * p)
+    weights = np.array([0.78, 1.49, 1.06]) / 3.33
+    start = Particles(np.array([[-0.517], [0.378], [-0.451]]), weights)
+    found = places(solved(EnergySum({"pair": interaction(line(), "r"), "well": well}), line(), start, 0.6))
+    two = weights[[0, 2]] / np.sum(weights[[0, 2]])
+    here = (0.6 * (1.0 + weights[1]) + two @ start.points[[0, 2], 0]) / (1.0 + 0.8 * 0.6)
+    np.testing.assert_allclose(found[:, 0], [here, 0.3, here], atol=1e-9)
+
+
+def test_atoms_at_one_place_that_repel_one_another_with_a_kink_go_apart() -> None:
+    """W = −|x|: velocities are ⅔, 0 and −⅔ in the order of the atoms; smooth repulsion is 0 between atoms at one place."""
+    start = Particles.equal(np.array([[0.0], [0.0], [1.0]]))
+    term = interaction(line(), "-r")
+    np.testing.assert_allclose(places(solved(term, line(), start, 0.25, 0.5))[:, 0], [-1.0 / 3.0, 0.0, 4.0 / 3.0], atol=1e-6)
+    two = Particles.equal(np.array([[0.5], [0.5]]))
+    np.testing.assert_array_equal(places(solved(interaction(line(), "exp(-r**2)"), line(), two)), two.points)
+
+
 @pytest.mark.parametrize("changes", [{}, {"order": 2, "tolerance": 1e-3}])
 def test_a_restored_state_goes_on_to_the_same_bits(changes: dict[str, object]) -> None:
     """Also while atoms are held to kinks."""
@@ -293,6 +369,25 @@ def test_problems_without_a_least_energy_of_atoms_are_refused() -> None:
         choices.prepare(Problem(alone(interaction(domain, "log(r)")), domain, start, (1.0,)))
     with pytest.raises(ValueError, match="key `count` is missing"):
         replace(choices, count=None).prepare(Problem(alone(quadratic()), domain, start, (1.0,)))
+
+
+@pytest.mark.parametrize("depth", [3, "continuous"])
+def test_first_atoms_of_levels_have_one_depth_each(depth: int | Literal["continuous"]) -> None:
+    """The density does not depend on the depth, so that each level has the same nodes; a continuous depth has nodes of its own."""
+    domain = Domain((Axis("theta", -3.0, 3.0), Axis("depth", -1.0, 2.0, frozen=True)))
+    term = wide_resnet(domain, "tanh", Samples(np.linspace(-1.0, 1.0, 3)[:, None]), np.zeros(3), depth=depth)
+    problem = Problem(alone(term), domain, DensityFunction(lambda p: np.exp(-2.0 * (p[:, 0] - 0.3) ** 2), domain), (1.0,))
+    found = first_atoms(problem, 300)
+    levels = np.unique(found.points[:, 1])
+    if depth == 3:
+        np.testing.assert_allclose(levels, [-0.5, 0.5, 1.5])
+        thetas = [found.points[found.points[:, 1] == level, 0] for level in levels]
+        assert len(thetas[0]) > 80
+        np.testing.assert_array_equal(thetas[0], thetas[2])
+        assert found.weights[found.points[:, 1] == 0.5].sum() == pytest.approx(1.0 / 3.0, rel=1e-12)
+    else:
+        assert len(levels) > 10
+    assert found.weights @ found.points[:, 0] == pytest.approx(0.3, abs=1e-6 if depth == 3 else 1e-3)
 
 
 CASE = """

@@ -29,14 +29,14 @@ from mfpde.multilayer import (
     train,
 )
 from mfpde.multilayer.experiments import Setup, compare, follow_limit, follow_residual, measure, spread
-from mfpde.multilayer.limit import followed_of
+from mfpde.multilayer.limit import at_rest, followed_of
 from mfpde.problem import Problem
 from mfpde.run import Status, StepFailed
 from mfpde.solvers import ParticleFlow
 from mfpde.study import ledger
 from mfpde.study.alone import Desk, plan_alone
-from mfpde.study.multilayer_rates import pair_correlation
-from mfpde.study.rates import fitted_rate
+from mfpde.study.multilayer_rates import Fit, chaos_fits, collapse_fits, pair_correlation
+from mfpde.study.rates import Rate, fitted_rate, rate_of_few
 
 LAWS = Weights(Law(deviation=1.0), Law(mean=0.8, deviation=0.7), Law(mean=0.5, deviation=0.9), Law("normal", deviation=0.6))
 
@@ -180,6 +180,9 @@ def test_neurons_between_the_ends_are_one_in_the_limit_and_means_of_0_leave_it_a
         velocity = np.empty_like(point)
         network.evaluate(point, velocity)
         assert bool(np.max(np.abs(velocity)) > 1e-3) is moves
+        assert at_rest(centred, ACTIVATIONS["tanh"], depth) is not moves
+    assert not at_rest(centred, ACTIVATIONS["softplus"], 3)
+    assert not at_rest(LAWS, ACTIVATIONS["tanh"], 3)
     # the law of the middle weights enters by its mean alone, and so does that of the outer weights' order
     other = layered_limit(task(), replace(LAWS, middle=Law("normal", LAWS.middle.mean, 3.0)), 5, 4)[1]
     np.testing.assert_array_equal(other, layered_limit(task(), LAWS, 5, 4)[1])
@@ -269,6 +272,40 @@ def test_the_correlation_is_that_of_exchangeable_neurons():
     for share in (0.0, 0.3, 1.0):
         samples = 2.0 + np.sqrt(share) * common + np.sqrt(1.0 - share) * own
         assert pair_correlation(samples) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 6])
+def test_intervals_of_few_seeds_hold_the_slope_as_often_as_they_say(seeds):
+    random, widths, repeats = np.random.default_rng(seeds), np.array([16, 32, 64, 128]), 500
+    gaps = np.abs(random.standard_normal((repeats, 4, seeds))) * widths[:, None] ** -0.5
+    held = np.mean([rate_of_few(widths, samples).holds(-0.5) for samples in gaps])
+    assert 0.925 < held < 0.98
+
+
+def test_where_the_limit_rests_only_bounds_at_the_start_are_expected():
+    from mfpde.case.multilayer_schema import MultilayerTable
+
+    part = {"depths": [2, 3], "widths": [4, 8, 16], "seeds": 8, "end": 1.0}
+    random = np.random.default_rng(0)
+    values = {"chaos_gap": random.random((2, 3, 8, 4)), "chaos_coupling": random.random((2, 3, 8, 3))}
+    values |= {"collapse_spread": random.random((1, 2, 3, 8, 2, 3)), "collapse_moved": random.random((1, 2, 3, 8, 3))}
+    given = {"kind": "multilayer", "inputs": {"count": 4}, "target": "x1", "middle": {"mean": 0.0}, "last": {"mean": 1.0}, "chaos": part}
+    table = MultilayerTable.model_validate(given | {"collapse": part | {"scalings": ["mean_field"]}})
+    expected = {(fit.part, fit.depth, fit.quantity): fit for fit in (*chaos_fits(table, values), *collapse_fits(table, values))}
+    still = [fit for (_, depth, _), fit in expected.items() if depth == 3 and np.isfinite(fit.expected)]
+    assert [(fit.quantity, fit.expected, fit.bound) for fit in still] == [("gap at t = 0", -0.5, True), ("spread at t = 0", -0.5, True)]
+    assert expected["chaos", 2, "gap, largest over t"].expected == -0.5
+    assert expected["collapse", 2, "first weights moved"].expected == 0.0
+
+
+def test_slopes_without_an_interval_are_open_and_not_missed():
+    for rate, missed, vague in (
+        (Rate(-0.5, np.nan, np.nan), False, True),
+        (Rate(0.0, -0.1, 0.1), True, False),
+        (Rate(0, -9, 9), False, True),
+    ):
+        fit = Fit("chaos", "mean_field", 1, "gap", [2, 4, 8], np.ones((3, 3)), rate, -0.5, False, 0.1)
+        assert (fit.misses, fit.vague) == (missed, vague)
 
 
 CASE = """

@@ -436,6 +436,8 @@ def test_the_schema_knows_studies_alone(capsys):
         ('dimension = 4\ntarget = { kind = "neuron" }', 'dimension = 1\ntarget = { kind = "circle" }', "needs dimension 2 or more, got 1"),
         ('{ kind = "neuron" }', '{ kind = "neurons", neurons = [[1.0]] }', "have 1 coordinates, got dimension 4"),
         ("width = 5", "width = 100000", "GB, more than there is"),
+        ("end = 1.0\n[study.lazy]", "end = 1.0\nlearning_rate = 1e-30\n[study.lazy]", "study.heat_map.learning_rate: up to t = 1 there"),
+        ('{ kind = "neuron" }', '{ kind = "neurons", neurons = [[1.0]], weights = [1e31] }', "study.target.weights[0]: must be at most"),
         ("title", "solver = []\ntitle", "solver: unknown key; accepted here: title, study"),
     ],
 )

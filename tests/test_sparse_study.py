@@ -80,6 +80,34 @@ def test_a_minimum_that_is_not_reached_is_missed(tmp_path, capsys):
     assert "expected, but missed: λ = 0.2, start 0: J stays above its minimum" in capsys.readouterr().err
 
 
+def test_a_rate_is_measured_however_long_the_steps_could_be_and_not_missed_where_it_cannot_be(tmp_path, capsys):
+    path, out = written(tmp_path), tmp_path / "out"
+    options = ["--output", str(out), "--no-figures", "--set", "study.seeds=1", "--set", "study.path_norm=[0.5, 1e30]"]
+    assert main(["study", path, *options]) == 0
+    assert "not measured from 1: no time with J − J* > 0 in the last four decades" in capsys.readouterr().out
+    found = numbers(out / "study.h5")
+    assert found["run_local_times"][0, 0] > 20
+    np.testing.assert_allclose(found["run_rate"][0], found["run_predicted"][0], rtol=0.01)
+
+
+def test_work_that_takes_days_is_said_before(tmp_path, capsys):
+    assert main(["check", written(tmp_path, CASE.replace("students = 8\nseeds = 2", "students = 5000\nseeds = 1000"))]) == 0
+    assert "takes about 170 days of one core" in capsys.readouterr().out
+
+
+def test_parts_have_a_file_that_is_known_for_what_it_is(tmp_path, capsys):
+    path, out = written(tmp_path), tmp_path / "out"
+    options = ["study", path, "--output", str(out), "--no-figures", "--set", "study.end=0.1", "--set", "study.seeds=1"]
+    main(options)
+    parts = out / "study" / "parts.h5"
+    assert main(["info", str(parts)]) == 2
+    assert "the parts of a study that have ended, for --resume" in capsys.readouterr().err
+    parts.unlink()
+    parts.mkdir()
+    assert main(options) == 2
+    assert "is a folder, so the file cannot be written there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", ["path_norm=[0.9]", 'inputs={law="circle",scale=1.5}'])
 def test_no_neuron_at_all_and_inputs_on_a_circle(change, tmp_path):
     path, out = written(tmp_path), tmp_path / "out"
@@ -96,6 +124,7 @@ def test_no_neuron_at_all_and_inputs_on_a_circle(change, tmp_path):
         ("weights = [1.0, 0.7]", "weights = [1.0]", "needs one number other than 0 for each"),
         ("[0.2, 0.3]", "[0.0]", "must be positive"),
         ("[[1.0, 0.0], ", "[[0.0, 0.0], ", "must not be 0"),
+        ("[[1.0, 0.0], [-0.5, 1.0]], weights = [1.0, 0.7]", "[[1.0, 0.0], [2.0, 0.0]], weights = [2.0, -1.0]", "its neurons cancel: y = 0"),
     ],
 )
 def test_wrong_input_has_one_clear_message(old, new, said, tmp_path, capsys):

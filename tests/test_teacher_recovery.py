@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from command import call
@@ -12,6 +13,7 @@ from mfpde.distance import wasserstein
 from mfpde.distance.parity import parity_distances
 from mfpde.domain import Axis, Domain
 from mfpde.measure import Density, Particles
+from mfpde.study.teacher_recovery import OUTCOMES, Row
 from mfpde.study.teacher_recovery_plan import plan
 
 CASE = """
@@ -83,6 +85,26 @@ def test_an_even_activation_keeps_the_odd_part_that_it_does_not_see(tmp_path):
     assert again.out.count("complete already") == 4
 
 
+@pytest.mark.parametrize(("last", "words"), [(0.995, "stands still, 1 → 0.995"), (0.9, "still falls, 1 → 0.9"), (1.1, "grows, 1 → 1.1")])
+def test_what_w2_does_in_the_end_is_said_with_its_times(last, words):
+    one, grid = np.ones(2), Domain((Axis("x", -1.0, 1.0),))
+    away = np.array([1.0, last])
+    row = Row("tanh", "initial", grid, np.array([0.1, 0.2]), away, 0.0 * one, "exact", one, one, one, one, (), OUTCOMES["unlearned"])
+    assert f"W2 {words} from t = 0.1 to 0.2" in row.verdict
+
+
+def test_runs_whose_numbers_are_undefined_are_made_again(tmp_path):
+    options = ("study", write(tmp_path, 'solver = "atoms"'), "--output", tmp_path / "out", "--no-figures")
+    assert call(*options).code == 0
+    stored = tmp_path / "out" / "study" / "gaussian-initial.h5"
+    for name in ("energy_two_layer", "steps/mass"):
+        with h5py.File(stored, "r+") as file:
+            file[name][...] = np.nan
+        answer = call(*options, "--resume")
+        assert answer.code == 0
+        assert f"(/{name} must not be nan)); starting anew" in answer.out
+
+
 def test_outcomes_that_are_missed_are_said(tmp_path):
     study = 'solver = "atoms"\ndistance = 1e-6\nresidual = 1e-6\nexpected = { gaussian-initial = "recovered" }'
     answer = call("study", write(tmp_path, study), "--output", tmp_path / "out")
@@ -98,6 +120,7 @@ def test_outcomes_that_are_missed_are_said(tmp_path):
         ('solver = "atom"', DENSITY, "accepted: finite_volume, atoms"),
         ('expected = { relu = "function" }', DENSITY, "is no activation or run of this study"),
         ('starts = { initial = "1" }', DENSITY, "choose another"),
+        ('starts = { "é ü" = "1" }', DENSITY, 'cannot be called "é ü"; accepted: up to 64 letters'),
         ('starts = { wild = "log(theta)" }', DENSITY, "gaussian-wild"),
     ],
 )

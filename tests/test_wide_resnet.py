@@ -133,6 +133,55 @@ def test_linear_networks_of_continuous_depth_are_flows_of_matrices(dimension: in
     assert found == pytest.approx(np.squeeze(x @ second.T) if dimension == 1 else x @ second.T, rel=1e-12)
 
 
+def chained(theta: FloatArray, weights: FloatArray, x: FloatArray) -> FloatArray:
+    """The flows of dX/ds = wσ(θX) for 0 ≤ s ≤ 1, one after the other: tanh has sinh(θX(s)) = e^{wθs} sinh(θX(0))."""
+    for one, weight in zip(theta, weights, strict=True):
+        x = np.arcsinh(np.exp(weight * one) * np.sinh(one * x)) / one
+    return x
+
+
+@pytest.mark.parametrize(
+    ("theta", "depths", "weights"),
+    [([-3.0], [0.3], [1.0]), ([3.0, 1.0], [0.505, 0.53], [0.5, 0.5]), ([3.0, 1.0, -2.0], [0.53, 0.53, 0.505], [0.0, 0.7, 0.3])],
+)
+def test_heavy_units_of_continuous_depth_are_flows_one_after_the_other(
+    theta: list[float], depths: list[float], weights: list[float]
+) -> None:
+    points, x = np.column_stack([theta, depths]), INPUTS[:, :1]
+    order = np.argsort(depths, kind="stable")
+    exact = chained(points[order, 0], np.array(weights)[order], x[:, 0])
+    assert sampled("continuous").output(Particles(points, np.array(weights)), x) == pytest.approx(exact, abs=5e-6)
+    teacher = Particles(points, np.array(weights))
+    taught_by = wide_resnet(space(), "tanh", Samples(x), teacher, depth="continuous")
+    assert taught_by.target[:, 0] == pytest.approx(exact, abs=5e-6)
+    assert taught_by.value(teacher) < 1e-10
+
+
+def test_grids_of_few_cells_along_a_continuous_depth_are_as_exact_as_those_of_many() -> None:
+    density = DensityFunction(lambda p: np.exp(-50.0 * (p[:, 0] + 2.7) ** 2), space())
+    coarse, fine = (sampled("continuous").output(density.on(space().grid((64, cells))), INPUTS[:, :1]) for cells in (1, 64))
+    assert coarse == pytest.approx(fine, abs=5e-6)
+
+
+def test_first_variations_between_depths_are_those_of_a_new_unit() -> None:
+    term, measure, new = sampled("continuous"), cloud(6), np.array([[1.1, 0.01], [-0.6, 0.511], [2.0, 0.987]])
+    joined = np.concatenate([measure.points, new])
+    for k, found in enumerate(term.first_variation(measure, new)):
+        added = slope(lambda s, k=k: term.value(Particles(joined, np.append(measure.weights, s * np.eye(3)[k]))))
+        assert found == pytest.approx(added, rel=1e-6)
+
+
+def test_slabs_that_hold_much_mass_at_many_depths_are_divided() -> None:
+    theta, depths = np.tile([2.0, -1.0], 200), np.linspace(0.5, 0.53, 400)
+    exact = chained(theta, np.full(400, 1.0 / 400.0), INPUTS[:, 0])
+    narrow = sampled("continuous").output(Particles(np.column_stack([theta, depths]), np.full(400, 1.0 / 400.0)), INPUTS[:, :1])
+    turned = np.sort(theta)
+    wanted = chained(turned, np.full(400, 1.0 / 400.0), INPUTS[:, 0])
+    found = sampled("continuous").output(Particles(np.column_stack([turned, depths]), np.full(400, 1.0 / 400.0)), INPUTS[:, :1])
+    assert narrow == pytest.approx(exact, abs=2e-3)
+    assert found == pytest.approx(wanted, abs=2e-3)
+
+
 def test_one_level_is_a_two_layer_network_and_an_ensemble_of_one_level() -> None:
     teacher, measure = Neurons(np.array([[1.2, 0.3], [-0.7, 0.8]]), np.array([[0.6], [0.4]])), cloud(30)
     line = Domain(space().axes[:1])

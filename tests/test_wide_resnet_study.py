@@ -111,6 +111,13 @@ def test_linear_networks_are_off_their_limits_by_the_closed_forms() -> None:
     assert found.exact.tolist() == [False, True, False]
 
 
+def test_round_off_of_many_levels_is_no_error_of_the_first_order() -> None:
+    term = network()
+    found = measure_limit(Law.of(cloud(), term), term, [4000, 2000, 1000])
+    assert found.exact.tolist() == [False, True, False]
+    assert found.values[1].max() > 0.0
+
+
 def test_a_law_on_other_levels_is_what_loops_over_units_compute() -> None:
     term, atoms = network(depth=4), cloud(12)
     law, second = Law.of(atoms, term), approximated(term, "second").network

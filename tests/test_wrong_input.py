@@ -193,7 +193,9 @@ UNKNOWN_WORDS = {
     "unknown reference": wrong(
         'reference = "fv"', 'reference = "particle"', "compare.reference", "fv, particles", 'mean "particles"?', at="reference"
     ),
-    "energy without kind": wrong('kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, ensemble_resnet, wide_resnet, potential, entropy"),
+    "energy without kind": wrong(
+        'kind = "potential"\n', "", "energy[1]", "`kind`", "two_layer, ensemble_resnet, wide_resnet, potential, entropy"
+    ),
     "solver without kind": wrong('kind = "particles"\n', "", "solver[1]", "`kind`", "finite_volume, particles"),
     "study without kind": wrong(
         COMPARE,
@@ -231,6 +233,13 @@ NUMBERS = {
     "bound beyond all floats": wrong("-2.0", "-1" + 400 * "0", "domain.theta.lower", "number", at="-1000"),
     "lower above upper": wrong("-2.0", "3.0", "domain.theta", "lower < upper", "3.0", "2.0", at="[domain.theta]"),
     "lower equal to upper": wrong("-2.0", "2.0", "domain.theta", "lower < upper", "2.0", at="[domain.theta]"),
+    "steps of jko that do not end": Wrong(
+        ((GRID, '[[solver]]\nkind = "jko"\nlabel = "fv"\ntau = 1e-12\ncount = 9\n'),), ("solver[0].tau", "more than 1e+09 steps of 1e-12")
+    ),
+    "closed form that overflows": Wrong(
+        ((INPUTS, 'inputs = { law = "normal", scale = 1e30 }\nexpectation = "closed"'), ('"tanh"', '"erf"')),
+        ("energy[0]", "too large", "kernel"),
+    ),
     "length that overflows": Wrong((("-2.0", "-1e308"), ("2.0", "1e308")), ("domain", "theta"), problems=2),
     "number for a truth value": wrong(AXIS, f"{AXIS}periodic = 1\n", "domain.theta.periodic", "boolean", "1", at="periodic"),
     "periodic and frozen": wrong(
@@ -661,6 +670,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "domain.theta.lower=5": ("domain.theta", "lower < upper", "5.0"),
     "domain.theta.lower=nan": ("domain.theta.lower", "finite", "nan"),
     "solver.fv.kind=particles": ("solver[0].cells", "unknown key", "count, seed"),
+    "solver.fv.step=1e-13": ("solver[0].step", "more than 1e+09 steps of 1e-13", "1e-10 or more"),
+    "solver.particles.learning_rate=1e-11": ("solver[1].learning_rate", "more than 1e+09 steps of 2e-13"),
     "solver.particles.count=1e3": ("solver[1].count", "integer", "1000.0"),
     "solver.fv.label=grid": ("compare.reference", '"fv"', "grid, particles"),
     "energy.potential.density=cos(thet)": ("energy[1].density", "column 5", "did you mean theta?"),

@@ -13,7 +13,7 @@ import numpy as np
 from mfpde.arrays import FloatArray, physical_memory
 from mfpde.case import schema
 from mfpde.case.difference import NORM, DifferenceExpression
-from mfpde.case.errors import CaseError, Key, shown
+from mfpde.case.errors import CaseError, Key, check_steps, shown
 from mfpde.case.expression import Expression, ExpressionError, parse
 from mfpde.case.load import CaseFile, InputError
 from mfpde.case.table import TableError, read_columns, standardized
@@ -74,6 +74,7 @@ def build_problem(case: CaseFile) -> Problem:
         _check_batches(case.table, energy)
         problem = Problem(energy, domain, initial, _times(case.table.time))
         check_movements(case, problem)
+        _check_lengths(case.table, problem)
         return problem
     except CaseError as error:
         raise InputError(error.located(str(case.path), case.text)) from error
@@ -376,6 +377,19 @@ def check_movements(case: CaseFile, problem: Problem) -> None:
             last = named or (None if table.method == "auto" else "method")
             key: Key = ("solver", number, last) if last else ("solver", number)
             raise CaseError(key, str(error)) from error
+
+
+def _check_lengths(table: schema.CaseTable, problem: Problem) -> None:
+    """Raises CaseError where fixed steps are so short that a run would not end."""
+    last = problem.save_at[-1]
+    for number, solver in enumerate(table.solver):
+        if isinstance(solver, schema.MovementSolver):
+            check_steps(last, solver.tau, ("solver", number, "tau"))
+        elif isinstance(solver, schema.ParticleSolver | schema.FiniteVolumeSolver) and solver.step is not None:
+            check_steps(last, solver.step, ("solver", number, "step"))
+        if isinstance(solver, schema.ParticleSolver) and solver.learning_rate is not None:
+            atoms = solver.count or len(table.initial.atoms or [0])
+            check_steps(last, solver.learning_rate / atoms, ("solver", number, "learning_rate"))
 
 
 def _check_particles(solver: schema.ParticleSolver, initial: schema.Initial, domain: Domain, noisy: bool, studied: bool, key: Key) -> None:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from mfpde.choices import MOST_STEPS
+
 Key = tuple[str | int, ...]
 
 
@@ -21,6 +23,13 @@ class CaseError(ValueError):
         place = f"{source}:{line}" if line else source
         named = key_name(self.key)
         return f"{place}: {named}: {self}" if named else f"{place}: {self}"
+
+
+def check_steps(last: float, step: float, key: Key) -> None:
+    """Raises CaseError where steps of this length up to the time ``last`` are so many that the run would not end."""
+    if last > MOST_STEPS * step:
+        words = f"up to t = {last:g} there would be more than {MOST_STEPS:.0e} steps of {step:.3g}"
+        raise CaseError(key, f"{words}; accepted here: what makes steps of {last / MOST_STEPS:.3g} or more")
 
 
 def key_name(key: Key) -> str:

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ValidationError
 from mfpde.case import schema
 from mfpde.case.alone import StandAloneCase, root_of, stands_alone, union_at
 from mfpde.case.errors import CaseError, Key, key_name, line_of, nearest, shown
-from mfpde.case.tables import LEAST
+from mfpde.case.tables import LEAST, NO_CONTROL
 
 _LARGEST_FILE = 5_000_000
 _DEEPEST_KEY = 50
 _STUDY = "study"
+_NAME = "[key]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,13 +235,19 @@ def _resolve(location: tuple[Any, ...], data: Any, finding: Any) -> tuple[Key, A
     """The key in the file (pydantic's location without the names of the chosen kinds) and the value there."""
     key: Key = ()
     place: Any = data
+    model: Any = root_of(data)
     for part in location:
+        chosen, model = _chosen(model, part), _below(model, part)
+        if chosen:  # the name of a kind, which no key of a table is meant by
+            continue
         inside = isinstance(place, dict) and part in place
         counted = isinstance(place, list) and isinstance(part, int) and part < len(place)
         if inside or counted:
             key, place = (*key, part), place[part]
     if finding["type"] == "missing":
         return key, None
+    if location[-1:] == (_NAME,):
+        return key, key[-1]
     if finding["type"] in ("union_tag_invalid", "union_tag_not_found") and isinstance(place, dict):
         name = finding["ctx"]["discriminator"].strip("'")
         return ((*key, name), place[name]) if name in place else (key, None)
@@ -264,10 +271,11 @@ def _message(finding: Any, value: Any, data: dict[str, Any], key: Key) -> str:
         return f"got {shown(value)}; accepted: {', '.join(choices)}{nearest(str(value), choices)}"
     if kind == "value_error":
         return str(context.get("error", finding["msg"]))
-    if kind == "string_pattern_mismatch" and key[-1] not in ("label", "reference", "solver"):
+    if kind == "string_pattern_mismatch" and finding["ctx"]["pattern"] == NO_CONTROL:
         return f"got {shown(value)}; accepted: text without control characters"
     if kind == "string_pattern_mismatch":
-        return f"got {shown(value)}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
+        got = f"cannot be called {shown(value)}" if finding["loc"][-1] == _NAME else f"got {shown(value)}"
+        return f"{got}; accepted: up to 64 letters, digits, _ and -, starting with a letter or digit"
     if kind in _LENGTHS:
         wanted = "must not be empty" if context.get("min_length") == 1 else _LENGTHS[kind].format(**context)
         return f"{wanted}, got {shown(value)}"
@@ -325,12 +333,17 @@ def _below(annotation: Any, part: Any) -> Any:
         if part in annotation.model_fields:
             return _stripped(annotation.model_fields[part].annotation)
         return annotation
+    if tagged := _chosen(annotation, part):
+        return tagged[0]
+    arguments = get_args(annotation)
+    return _stripped(arguments[-1]) if arguments else annotation
+
+
+def _chosen(annotation: Any, part: Any) -> list[Any]:
+    """The model of a union that pydantic's location ``part`` is the name of; none where it is a key or an index."""
     arguments = get_args(annotation)
     tagged = [a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel) and part in _tags(a)]
-    tagged += [_stripped(a) for a in arguments if any(getattr(mark, "tag", None) == part for mark in getattr(a, "__metadata__", ()))]
-    if tagged:
-        return tagged[0]
-    return _stripped(arguments[-1]) if arguments else annotation
+    return tagged + [_stripped(a) for a in arguments if any(getattr(mark, "tag", None) == part for mark in getattr(a, "__metadata__", ()))]
 
 
 def _stripped(annotation: Any) -> Any:

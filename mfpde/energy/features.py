@@ -302,14 +302,16 @@ def interpolated_features(
     """Choose r of the rule's inputs so that σ at all the others follows from σ at these, for θ in ``domain`` or ``extra`` (K, d).
 
     Returns the features and the matrix ``fit`` (Q, r) with √w σ(x·θ) = fit · σ(chosen inputs), which projects targets given as data.
-    The probes of the domain are doubled until the error between them, relative in L²(μ), is below ``tolerance``.
+    The probes of the domain are doubled until the error between them, relative in L²(μ), is below ``tolerance``; not for activations with
+    a kink in three dimensions and more, of which more probes show little and take long.
     """
     count = _PROBES.get(domain.dimension, 4000)
+    most = count if activation.kink and domain.dimension >= 3 else 4 * count
     while True:
         probes = np.concatenate([probe_points(domain, count), extra])
         features, fit = _interpolated(activation, parameters, rule, probes, tolerance)
         error = _compression_error(features, rule, fit, domain)
-        if error <= tolerance or count >= 4 * _PROBES.get(domain.dimension, 4000) or features.rank == len(rule.weights):
+        if error <= tolerance or count >= most or features.rank == len(rule.weights):
             break
         count *= 2
     described = f"{len(rule.weights)} inputs compressed to rank {features.rank} (error {error:.0e})"

@@ -236,6 +236,8 @@ class KernelFeatures:
     def _solved(self, values: FloatArray) -> FloatArray:
         from scipy.linalg import solve_triangular
 
+        if not np.isfinite(values).all():
+            raise OverflowError("the kernel of the network overflows")
         return np.asarray(solve_triangular(self.factor, values, lower=True))
 
 

@@ -4,7 +4,7 @@ A rule must resolve x ↦ σ(x·θ) for every |θ| up to a bound; ``Sharpness`` 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,25 +15,32 @@ _TAIL = 8.5
 _PANEL_NODES = 20
 _MOST_ANGLES = 2048
 _MOST_ON_SPHERE = 256
-_KINK_PANELS = 64
+_KINK_PANELS = {1: 64, 2: 4, 3: 4}
+_KINK_ANGLES, _KINK_NODES = {True: 256, False: 128}, {True: 3, False: 6}
+_KINK_ON_SPHERE, _KINK_ON_ONE_SPHERE = 72, 128
+"""For functions with kinks, of which rules converge slowly: panels by dimension; angles in the plane, and nodes of a panel in space, for
+kinks through the origin and off it; angles about an axis in space. Errors are some 1e-5 in the plane and 1e-4 in space, or 1e-3 with kinks
+off the origin; 1e-10 would take millions of nodes."""
 
 
 @dataclass(frozen=True)
 class Sharpness:
     """How fast x ↦ σ(x·θ) varies: ``width`` is the distance of its nearest singularity from real x along a line (infinite for
     polynomials), ``centred`` says that the function varies near x·θ = 0 only, with no offset, ``kink`` that a derivative jumps
-    there, ``tolerance`` is the wanted relative accuracy, ``refine`` multiplies all numbers of nodes that have a bound."""
+    there, ``tolerance`` is the wanted relative accuracy, ``refine`` multiplies all numbers of nodes that have a bound;
+    ``homogeneous``: that it is proportional to |x| along rays, so that of |x| only E|x|² matters."""
 
     width: float
     centred: bool
     kink: bool
     tolerance: float
     refine: int = 1
+    homogeneous: bool = False
 
     def finer(self) -> "Sharpness":
         """The same function seen by a rule of twice the resolution, for error estimates."""
         width = min(self.width, 1.0e3)
-        return Sharpness(0.5 * width, self.centred, self.kink, self.tolerance**1.5, 2 * self.refine)
+        return Sharpness(0.5 * width, self.centred, self.kink, self.tolerance**1.5, 2 * self.refine, self.homogeneous)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +88,10 @@ class Normal:
 
     def radial(self, dimension: int, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
         """A rule for |x|: nodes and weights, (S,) each."""
+        if sharpness.homogeneous:
+            return np.array([self.scale * math.sqrt(dimension)]), np.ones(1)
         width = sharpness.width / self.scale
-        radius, weight = _half_line(_TAIL, width, sharpness)
+        radius, weight = _half_line(_TAIL, width, sharpness, dimension)
         weight = weight * np.exp(-0.5 * radius**2) * radius ** (dimension - 1)
         kept = weight > 1e-3 * sharpness.tolerance**2 * weight.max()
         return self.scale * radius[kept], weight[kept] / np.sum(weight[kept])
@@ -107,7 +116,7 @@ class Circle:
     def rule(self, dimension: int, sharpness: Sharpness) -> Rule:
         """Equal weights at equal angles."""
         _check_pairs(dimension)
-        return _spherical(*self.radial(2, sharpness), 2, sharpness)
+        return _spherical(*self.radial(2, sharpness), 2, replace(sharpness, homogeneous=True))
 
     def radial(self, dimension: int, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
         """A rule for |x|: one node and its weight, (1,) each."""
@@ -204,24 +213,26 @@ def _composite(edges: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
     return np.ravel(middle + half * nodes), np.ravel(half * weights)
 
 
-def _half_line(end: float, width: float, sharpness: Sharpness) -> tuple[FloatArray, FloatArray]:
+def _half_line(end: float, width: float, sharpness: Sharpness, dimension: int = 1) -> tuple[FloatArray, FloatArray]:
     """A composite rule on [0, end] for functions with singularities ``width`` off the axis: panels double away from zero if
     the singularities are centred there, and are all as narrow as twice ``width`` otherwise; none is longer than 2."""
+    nodes = _KINK_NODES[sharpness.centred] if sharpness.kink and dimension == 3 else _PANEL_NODES
     widest = min(2.0, end) / sharpness.refine
     if not sharpness.centred:
         narrow = min(widest, max(2.0 * width, end / (2000.0 * sharpness.refine)))
-        count = max(math.ceil(end / narrow), (_KINK_PANELS if sharpness.kink else 1) * sharpness.refine)
-        return _composite(np.linspace(0.0, end, count + 1), _PANEL_NODES)
+        kinked = _KINK_PANELS[dimension] * sharpness.refine if sharpness.kink else 1
+        count = kinked if sharpness.kink and dimension > 1 else max(math.ceil(end / narrow), kinked)
+        return _composite(np.linspace(0.0, end, count + 1), nodes)
     edges = [0.0, min(max(width, end * 2.0**-20), widest)]
     while edges[-1] < end:
         edges.append(min(edges[-1] + min(edges[-1], widest), end))
-    return _composite(np.array(edges), _PANEL_NODES)
+    return _composite(np.array(edges), nodes)
 
 
 def angle_count(radius: float, weight: float, sharpness: Sharpness) -> int:
     """Equal angles that integrate an angular product with error ``tolerance`` of the whole, at a radius of this weight."""
     if sharpness.kink:
-        return _MOST_ANGLES * sharpness.refine
+        return (_MOST_ANGLES if sharpness.homogeneous else _KINK_ANGLES[sharpness.centred]) * sharpness.refine
     digits = math.log(10.0 / sharpness.tolerance * min(max(100.0 * weight, 1e-12), 1.0))
     rate = math.asinh(min(sharpness.width / max(radius, 1e-300), 1e3))
     return 4 * min(math.ceil(max(digits, 1.0) / rate / 4.0) + 3, _MOST_ANGLES * sharpness.refine)
@@ -244,11 +255,13 @@ def _circle_of_angles(radius: float, weight: float, sharpness: Sharpness) -> Rul
 
 
 def _sphere_of_angles(radius: float, weight: float, sharpness: Sharpness) -> Rule:
-    heights, shares = np.polynomial.legendre.leggauss(min(angle_count(radius, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine) // 2)
+    kinked = _KINK_ON_ONE_SPHERE if sharpness.homogeneous else _KINK_ON_SPHERE
+    most = (kinked if sharpness.kink else _MOST_ON_SPHERE) * sharpness.refine
+    heights, shares = np.polynomial.legendre.leggauss(min(angle_count(radius, weight, sharpness), most) // 2)
     parts = []
     for height, share in zip(heights.tolist(), shares.tolist(), strict=True):
         reach = math.sqrt(1.0 - height * height)
-        count = min(angle_count(radius * reach, weight, sharpness), _MOST_ON_SPHERE * sharpness.refine)
+        count = min(angle_count(radius * reach, weight, sharpness), most)
         angle = 2.0 * math.pi * (np.arange(count) + 0.5) / count
         nodes = radius * np.stack([reach * np.cos(angle), reach * np.sin(angle), np.full(count, height)], axis=1)
         parts.append(Rule(nodes, np.full(count, 0.5 * share * weight / count)))

@@ -89,6 +89,8 @@ def path_norm(strength: float, outputs: int, rounding: float = PATH_ROUNDING) ->
     |w||θ| has a kink at w = 0, where the flow of a neuron with |∂E/∂w| ≤ λ|θ| rests for good; steps of a solver that knows no such rest
     would go to and fro across it. So the kink is rounded off: the neuron rests at |w||θ| of about ε instead. mfpde.sparse.flow has the
     exact rest.
+    A neuron with |w||θ| far above ε pays λε less than λ|w||θ|, so energies, recorded ones too, can lie below the minimum with the exact
+    penalty, by up to λε.
     """
 
     def squares(points: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -3,8 +3,8 @@
 A network is a list of blocks, one a level, each a sum of units Σ_j w_j σ(θ_j X) with d × d matrices θ_j and weights w_j; the weights of all
 levels sum to one, 1/L of it in each of L equal levels, so that no 1/L stands in the formulas:
 
- * exact: X^{ℓ+1} = X^ℓ + Σ_{j∈ℓ} w_j σ(θ_j X^ℓ), or, in continuous depth, the flow of dX/ds = Σ_{j∈ℓ} w_j σ(θ_j X) for 0 ≤ s ≤ 1 by one
-   step of the classical Runge–Kutta method (of fourth order);
+ * exact: X^{ℓ+1} = X^ℓ + Σ_{j∈ℓ} w_j σ(θ_j X^ℓ), or, in continuous depth, the flow of dX/ds = Σ_{j∈ℓ} w_j σ(θ_j X) for 0 ≤ s ≤ 1 by
+   steps of the classical Runge–Kutta method (of fourth order), one for each 0.2 of Σ_j|w_j| max|θ| max|σ'|;
  * first: X = x + Σ_j w_j σ(θ_j x);
  * second: X = x + Σ_j w_j σ(θ_j x) + Σ_{b after a} w_a w_b σ'(θ_b x) ∘ θ_b σ(θ_a x), pairs of one level counting half in continuous depth
    and not at all else.
@@ -14,8 +14,10 @@ L → ∞, ρ(θ, ε) has mass one and so stands for (1/L)Σ_a ρ_a δ_{a/L}, wh
 inputs. Adjoints are those of the recursions themselves, so that gradients are exact to round-off.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +30,11 @@ Approximation = Literal["exact", "first", "second"]
 
 _BLOCK = 1 << 16
 """Numbers that are taken together, for many units and inputs, so that they stay in a cache."""
+_LONGEST, _MOST_STEPS = 0.2, 512
+"""A Runge–Kutta step's length times the Lipschitz constant, and steps in a block."""
+_SLACK = 1e-3
+"""Relative, by which masses may fluctuate without a change in the number of steps."""
+_STEEPEST = 8.0
 EULER = (((),), (1.0,))
 CLASSICAL = (((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1.0 / 6.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 6.0))
 """Runge–Kutta methods: what each stage takes of those before it, and the weights of all."""
@@ -196,11 +203,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Network:
-    """A wide residual network and its approximations. ``continuous``: the limit of many levels, a block being constant in depth."""
+    """A wide residual network and its approximations. ``continuous``: the limit of many levels, a block being constant in depth;
+    ``reach``: the largest |θ| that there may be, from which the steps through a block follow, so that their number never changes."""
 
     units: Units
     approximation: Approximation = "exact"
     continuous: bool = False
+    reach: float = 0.0
 
     @property
     def deep(self) -> bool:
@@ -214,29 +223,62 @@ class Network:
         return self._first(blocks, inputs) if self.approximation == "first" else self._second(blocks, inputs)
 
     def _exact(self, blocks: Sequence[Block], inputs: FloatArray) -> Pass:
-        stages, shares = CLASSICAL if self.continuous else EULER
         state, seen = inputs, []
         for block in blocks:
-            states: list[FloatArray] = []
-            steps: list[FloatArray] = []
-            for taken in stages:
-                states.append(_combined(state, taken, steps))
-                steps.append(self.units.total(block, states[-1]))
-            state = _combined(state, shares, steps)
-            seen.append(states)
+            passed: list[list[FloatArray]] = []
+            for part in [self._part(block)] * self._steps(block):
+                state, states = self._step(part, state)
+                passed.append(states)
+            seen.append((state, passed))
 
         def adjoint(steering: FloatArray) -> list[Slice]:
             slices = []
-            for number, (block, states) in enumerate(zip(reversed(blocks), reversed(seen), strict=True)):
-                last = number == len(blocks) - 1
-                found, steering = self._stages_back(block, states, steering, last)
-                slices.append(found)
+            for number, (block, (end, passed)) in enumerate(zip(reversed(blocks), reversed(seen), strict=True)):
+                pairs: list[tuple[FloatArray, FloatArray]] = [] if passed else [(end, steering)]
+                part, share = self._part(block), 1.0 / max(len(passed), 1)
+                for left in range(len(passed) - 1, -1, -1):
+                    last = number == len(blocks) - 1 and left == 0
+                    found, steering = self._stages_back(part, passed[left], steering, last)
+                    pairs = [(state, share * steer) for state, steer in found] + pairs
+                slices.append(Slice(pairs))
             return slices[::-1]
 
         return Pass(state, adjoint)
 
-    def _stages_back(self, block: Block, states: list[FloatArray], steering: FloatArray, last: bool) -> tuple[Slice, FloatArray]:
-        """The level's slice, and the adjoint before it: K̄_i = b_i Ā + Σ_{k>i} a_ki X̄_k and X̄_i = Σ_j w_j θ_jᵀ(σ'(θ_jX_i) ∘ K̄_i).
+    def _steps(self, block: Block) -> int:
+        """Steps through a block; none where it is empty."""
+        if not len(block.weights):
+            return 0
+        if not self.continuous:
+            return 1
+        length = float(np.sum(np.abs(block.weights))) * self.reach * self._steepest
+        return min(max(math.ceil(length / _LONGEST * (1.0 - _SLACK)), 1), _MOST_STEPS)
+
+    @cached_property
+    def _steepest(self) -> float:
+        """max|σ'| where states usually are."""
+        return float(np.max(np.abs(self.units.activation.pair(np.linspace(-_STEEPEST, _STEEPEST, 4001))[1])))
+
+    def _part(self, block: Block) -> Block:
+        """What acts in each of the steps."""
+        return Block(block.theta, block.weights / max(self._steps(block), 1))
+
+    def _step(self, block: Block, state: FloatArray) -> tuple[FloatArray, list[FloatArray]]:
+        """The state after a step, and those of its stages."""
+        stages, shares = CLASSICAL if self.continuous else EULER
+        states: list[FloatArray] = []
+        slopes: list[FloatArray] = []
+        for taken in stages:
+            states.append(_combined(state, taken, slopes))
+            slopes.append(self.units.total(block, states[-1]))
+        return _combined(state, shares, slopes), states
+
+    def _stages_back(
+        self, block: Block, states: list[FloatArray], steering: FloatArray, last: bool
+    ) -> tuple[list[tuple[FloatArray, FloatArray]], FloatArray]:
+        """The pairs (X_i, K̄_i) of a step's stages, and the adjoint before it.
+
+        K̄_i = b_i Ā + Σ_{k>i} a_ki X̄_k and X̄_i = Σ_j w_j θ_jᵀ(σ'(θ_jX_i) ∘ K̄_i).
 
         ``last``: nothing comes before, where the adjoint is not needed."""
         stages, shares = CLASSICAL if self.continuous else EULER
@@ -250,7 +292,7 @@ class Network:
             pairs.append((states[i], steer))
             if i or not last:
                 pulled[i] = self.units.pulled(block, states[i], steer)
-        return Slice(pairs[::-1]), steering if last else steering + sum(pulled)
+        return pairs[::-1], steering if last else steering + sum(pulled)
 
     def _first(self, blocks: Sequence[Block], inputs: FloatArray) -> Pass:
         state = _combined(inputs, (1.0,) * len(blocks), [self.units.total(block, inputs) for block in blocks])

@@ -31,7 +31,13 @@ from mfpde.energy.wide_resnet import Approximation, Block, Network, Pass, Slice,
 from mfpde.measure import Atoms, Density, DensityFunction, Particles
 
 SLABS = 32
-"""Parts of the depth in which atoms of the limit of many levels are taken together."""
+"""Parts of the depth in which atoms of the limit of many levels are taken together, where they are at more depths than this."""
+_TEACHER_DEPTHS = 512
+"""At how many depths neurons of a teacher still act one after the other."""
+_HEAVIEST = 2.0
+"""By how much more than 1/32 of all mass the atoms may hold that are taken together."""
+_SAME = 1e-9
+"""Of the depth or of a part of it: what is nearer is at the same place."""
 _TEACHER_CELLS = {1: 64, 4: 4}
 """Along each axis of θ, with Gauss nodes in every cell."""
 _MOST_UNITS_TRIED = 256
@@ -45,14 +51,16 @@ _DIFFERENCE = 1e-5
 
 @dataclass(frozen=True)
 class Depth:
-    """Where the levels are: ``levels`` equal parts of [lower, upper]; None in the limit of many levels."""
+    """Where the levels are: ``levels`` equal parts of [lower, upper]; None in the limit of many levels, where atoms at up to ``apart``
+    depths are not taken together."""
 
     lower: float
     upper: float
     levels: int | None
+    apart: int = SLABS
 
     def parts(self, measure: Atoms) -> int:
-        """Into how many blocks a measure falls: the levels; in their limit the cells of a grid along the depth, or 32 slabs for atoms.
+        """Into how many equal parts a measure falls: the levels; in their limit the cells of a grid along the depth, or 32 slabs for atoms.
         Raises ValueError for a grid whose cells do not divide into the levels."""
         if not isinstance(measure, Density):
             return self.levels or SLABS
@@ -68,23 +76,52 @@ class Depth:
     def places(self, epsilon: FloatArray, parts: int) -> IntArray:
         """Which of the parts each depth (N,) lies in; a boundary belongs to the part behind it."""
         scaled = (epsilon - self.lower) * (parts / (self.upper - self.lower))
-        return np.clip(np.floor(scaled + 1e-9), 0, parts - 1).astype(np.int64)
+        return np.clip(np.floor(scaled + _SAME), 0, parts - 1).astype(np.int64)
+
+    def edges(self, measure: Atoms) -> FloatArray:
+        """Depths at which the blocks of a measure meet, ascending: those of equal parts, except for atoms in the limit of many levels.
+
+        There atoms at up to ``apart`` depths act one after the other, with an empty block between any two; of more those in a slab are
+        taken together, but no more than 2/32 of the mass at several depths."""
+        if isinstance(measure, Density) or self.levels is not None:
+            return self._even(self.parts(measure))
+        order = np.argsort(measure.points[:, -1], kind="stable")
+        epsilon, near = measure.points[order, -1], _SAME * (self.upper - self.lower)
+        starts = np.flatnonzero(np.concatenate([[True], np.diff(epsilon) > near]))
+        if len(starts) <= self.apart:
+            ends = np.append(starts[1:], len(epsilon)) - 1
+            return np.ravel(np.stack([epsilon[starts] - 0.5 * near, epsilon[ends] + 0.5 * near], axis=1))
+        masses = np.add.reduceat(np.abs(measure.weights)[order], starts)
+        return np.sort(np.concatenate([self._even(SLABS), self._cuts(epsilon[starts], masses) - 0.5 * near]))
+
+    def _even(self, parts: int) -> FloatArray:
+        return np.asarray(self.lower + (np.arange(1, parts) - _SAME) * ((self.upper - self.lower) / parts), dtype=float)
+
+    def _cuts(self, epsilon: FloatArray, masses: FloatArray) -> FloatArray:
+        """The depths among ``epsilon`` (K,) at which heavy slabs are divided, into parts of about equal ``masses``."""
+        slab, heaviest = self.places(epsilon, SLABS), _HEAVIEST * float(np.sum(masses)) / SLABS
+        held = np.bincount(slab, weights=masses, minlength=SLABS)
+        pieces = np.maximum(np.ceil(held / max(heaviest, 1e-300) * (1.0 - _SAME)), 1.0)
+        before = (np.cumsum(held) - held)[slab]
+        middle = np.cumsum(masses) - 0.5 * masses - before
+        piece = np.floor(middle * (pieces / np.where(held > 0.0, held, 1.0))[slab] + _SAME)
+        return np.asarray(epsilon[1:][(np.diff(piece) != 0.0) & (np.diff(slab) == 0)])
 
 
 @dataclass(frozen=True, eq=False)
 class _Sorted:
-    """Points level after level: ``order`` (N,), where each level starts (parts + 1,), and the matrices in that order, (N, d, d)."""
+    """Points block after block: ``order`` (N,), where each block starts (blocks + 1,), and the matrices in that order, (N, d, d)."""
 
     order: IntArray
     starts: IntArray
     theta: FloatArray
 
     @staticmethod
-    def of(points: FloatArray, depth: Depth, parts: int, dimension: int) -> "_Sorted":
-        """Of points (N, d² + 1)."""
-        places = depth.places(points[:, -1], parts)
+    def of(points: FloatArray, edges: FloatArray, dimension: int) -> "_Sorted":
+        """Of points (N, d² + 1), in blocks that meet at the ``edges``."""
+        places = np.searchsorted(edges, points[:, -1], side="right")
         order = np.argsort(places, kind="stable")
-        starts = np.searchsorted(places[order], np.arange(parts + 1))
+        starts = np.searchsorted(places[order], np.arange(len(edges) + 2))
         return _Sorted(order, starts, points[order, :-1].reshape(-1, dimension, dimension))
 
     @property
@@ -150,14 +187,14 @@ class WideResNet:
 
     def first_variation(self, measure: Atoms, at: FloatArray) -> FloatArray:
         """δE/δρ at points (M, d² + 1), as (M,)."""
-        made, _, parts = self._run(measure)
-        found = _Sorted.of(at, self.depth, parts, self.network.units.dimension)
+        made, _, edges = self._run(measure)
+        found = _Sorted.of(at, edges, self.network.units.dimension)
         return found.values(self.network.units, made.adjoint(self._steering(made.output)))
 
     def gradient(self, measure: Atoms, at: FloatArray) -> FloatArray:
         """∇δE/δρ at points (M, d² + 1), as (M, d² + 1); 0 along the depth, in which nothing moves."""
-        made, _, parts = self._run(measure)
-        found = _Sorted.of(at, self.depth, parts, self.network.units.dimension)
+        made, _, edges = self._run(measure)
+        found = _Sorted.of(at, edges, self.network.units.dimension)
         return found.slopes(self.network.units, made.adjoint(self._steering(made.output)))
 
     def value_and_gradient(self, measure: Atoms) -> tuple[float, FloatArray]:
@@ -236,10 +273,10 @@ class WideResNet:
             raise ValueError("this energy does not know where its inputs come from; build it with wide_resnet")
         return self.examples
 
-    def _run(self, measure: Atoms) -> tuple[Pass, _Sorted, int]:
-        parts = self.depth.parts(measure) if self.network.deep else 1
-        held = _Sorted.of(measure.points, self.depth, parts, self.network.units.dimension)
-        return self.network.forward(held.blocks(measure.weights), self._inputs), held, parts
+    def _run(self, measure: Atoms) -> tuple[Pass, _Sorted, FloatArray]:
+        edges = _edges(self.network, self.depth, measure)
+        held = _Sorted.of(measure.points, edges, self.network.units.dimension)
+        return self.network.forward(held.blocks(measure.weights), self._inputs), held, edges
 
     @cached_property
     def _wanted(self) -> FloatArray:
@@ -300,9 +337,13 @@ def _matrices(grid: Grid, dimension: int) -> FloatArray:
     return np.ascontiguousarray(grid.centers[:: grid.cells[-1], :-1]).reshape(-1, dimension, dimension)
 
 
+def _edges(network: Network, depth: Depth, measure: Atoms) -> FloatArray:
+    """Where the blocks of a measure meet; it is one block where its depth does not matter."""
+    return depth.edges(measure) if network.deep else np.zeros(0)
+
+
 def _output(network: Network, depth: Depth, measure: Atoms, inputs: FloatArray) -> FloatArray:
-    parts = depth.parts(measure) if network.deep else 1
-    held = _Sorted.of(measure.points, depth, parts, network.units.dimension)
+    held = _Sorted.of(measure.points, _edges(network, depth, measure), network.units.dimension)
     found = network.forward(held.blocks(measure.weights), np.ascontiguousarray(inputs.T)).output
     return found[0] if network.units.dimension == 1 else np.ascontiguousarray(found.T)
 
@@ -339,21 +380,23 @@ def wide_resnet(
     the depth; d = ``dimension`` is that of inputs, states and outputs.
 
     ``depth``: the number L of levels, or "continuous" for the limit L → ∞, dX/dε = ∫σ(θX)ρ(dθ|ε): there a grid counts as constant in each
-    of its cells along the depth, atoms are taken together in 32 equal slabs, and either is crossed by one step of the classical
-    Runge–Kutta method. ``approximation``: the network itself, or its expansion to "first" or "second" order in θ, which is one for
-    σ(0) = 0. ``teacher``: units as points (θ, ε) with weights of any sign, 1/L in all on each level for a network like the students; a
-    density on the domain; or data y (n,) or (n, d) that belong to samples. y is computed by the network itself whatever the approximation
-    of the student, so that losses are losses of one problem; ``teacher_approximation`` sets that of the teacher, and with the student's own
-    the teacher is within reach (Theorem 4).
+    of its cells along the depth, atoms at up to 32 depths (neurons of a teacher at up to 512) act one after the other and others are taken
+    together in 32 equal slabs, and each such part is crossed by steps of the classical Runge–Kutta method, as many as its mass and the
+    largest |θ| of the domain ask for. ``approximation``: the network itself, or its expansion to "first" or "second" order in θ, which is
+    one for σ(0) = 0. ``teacher``: units as points (θ, ε) with weights of any sign, 1/L in all on each level for a network like the
+    students; a density on the domain; or data y (n,) or (n, d) that belong to samples. y is computed by the network itself whatever the
+    approximation of the student, so that losses are losses of one problem; ``teacher_approximation`` sets that of the teacher, and with the
+    student's own the teacher is within reach (Theorem 4).
     Raises ValueError for an unknown activation, shapes that do not fit, a last axis that is not frozen, a law that needs too many inputs,
     a domain on which X^L is too large for the arithmetic, and relu to second order where d > 1, whose σ' jumps.
     """
     sigma = _checked(domain, activation, dimension, depth, (approximation, teacher_approximation))
     levels = None if depth == "continuous" else int(depth)
     rare, axis = Units(sigma, dimension, compiled=False), domain.axes[-1]
-    network = Network(Units(sigma, dimension), approximation, levels is None)
+    box = float(np.linalg.norm(np.maximum(np.abs(domain.lower), np.abs(domain.upper))[:-1]))
+    network = Network(Units(sigma, dimension), approximation, levels is None, box)
     where = Depth(axis.lower, axis.upper, levels)
-    taught, data = _teacher(teacher, domain, Network(rare, teacher_approximation, levels is None), where)
+    taught, data = _teacher(teacher, domain, Network(rare, teacher_approximation, levels is None, box), where)
     teacher_at = None if taught is None else taught.by(network.units).at
     tried = taught.at if taught is not None and len(taught.atoms.weights) <= _MOST_UNITS_TRIED else None
     model = replace(network, units=rare), levels or _LEVELS_TRIED, _extremes(domain, taught), domain, tried
@@ -400,6 +443,7 @@ def _teacher(
     """The teacher's units, a density by Gauss nodes in many cells; or the data, (n, d)."""
     if isinstance(teacher, np.ndarray):
         return None, teacher[:, None] if teacher.ndim == 1 else teacher
+    given = not isinstance(teacher, DensityFunction)
     if isinstance(teacher, DensityFunction):
         axes = domain.dimension - 1
         if axes not in _TEACHER_CELLS:
@@ -411,6 +455,9 @@ def _teacher(
     epsilon = teacher.points[:, -1]
     if not ((epsilon >= depth.lower) & (epsilon <= depth.upper)).all():
         raise ValueError(f"the depths of a teacher's units must lie in [{depth.lower:g}, {depth.upper:g}], where the frozen axis is")
+    if given:
+        reach = float(np.max(np.linalg.norm(teacher.points[:, :-1], axis=1)))
+        network, depth = replace(network, reach=reach), replace(depth, apart=_TEACHER_DEPTHS)
     return _Taught(network, depth, Particles(teacher.points, weights)), None
 
 

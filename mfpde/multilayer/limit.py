@@ -14,8 +14,9 @@ L = 2 the weights have both classes, Δ²(α, v); for L = 1 a neuron is the pair
 network with the nodes as its neurons, their probabilities as shares and all middle weights μ at the start. Neurons of share 0 that start
 from given V_i(0), a_i(0) are the limit processes to which those of a finite network are compared.
 
-Where μ = 0, E a = 0 and σ(0) = 0, all z^h from h = 2 on are 0 at the start, and from L = 3 on that is a rest point: f = 0 for ever. It is
-unstable, as a saddle that a finite network, which starts m^(−1/2) away from it, leaves at a time that grows with m.
+Where μ = 0 and σ(0) = 0, all z^h from h = 2 on are 0 at the start, and so are all δ^h up to h = L − 1, since they come through μ. From
+L = 3 on that is a rest point whatever E a is: f = 0 for ever. It is unstable, as a saddle that a finite network, which starts m^(−1/2) or
+less away from it, leaves at a time that grows with m.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfpde.arrays import FloatArray
+from mfpde.energy import Activation
 from mfpde.multilayer.layered import Layered
 from mfpde.multilayer.residual import Residual
 from mfpde.multilayer.starts import Task, Weights
@@ -55,6 +57,11 @@ def layered_limit(task: Task, weights: Weights, depth: int, nodes: int, followed
     network = Layered(task.inputs, task.targets, task.activation, tuple(shares), task.rates)
     middle = [np.full(shape, weights.middle.mean) for shape in network.shapes[1:-1]]
     return network, np.concatenate([part.reshape(-1) for part in (first, *middle, outer)])
+
+
+def at_rest(weights: Weights, activation: Activation, depth: int) -> bool:
+    """Whether the limit of so many hidden layers under 1/m stays where it starts, whatever is to be learnt."""
+    return depth >= 3 and weights.middle.mean == 0.0 and float(activation.value(np.zeros(1))[0]) == 0.0
 
 
 def outer_nodes(nodes: int) -> int:

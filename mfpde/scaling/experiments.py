@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mfpde.arrays import FloatArray
+from mfpde.choices import MOST_STEPS
+from mfpde.run import Status, StepFailed
 from mfpde.scaling.flow import GradientDescent, GradientFlow, train
 from mfpde.scaling.inputs import GaussianInputs, Inputs
 from mfpde.scaling.network import Network, Scaling, distance, start
@@ -172,6 +174,9 @@ def _prepared(
     features = RandomFeatures.of(risk, frozen)
     chosen = GradientDescent(min(setup.rate(features, before.factor), end)) if method is None else method
     if isinstance(chosen, GradientDescent):
+        if end > MOST_STEPS * chosen.rate:
+            words = f"gradient descent is stable with a rate of {chosen.rate:.2g} only, with which it does not come to t = {end:g}"
+            raise StepFailed(Status.STEP_TOO_SMALL, f"{words} in {MOST_STEPS:.0e} steps; take smaller inputs or a shorter time")
         features = replace(features, rate=chosen.rate * before.factor)
     return features, chosen
 

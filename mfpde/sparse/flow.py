@@ -70,8 +70,16 @@ def excess(solution: SparseSolution, students: Students) -> float:
 Look = Callable[[float, Students], bool]
 
 
-def descend(problem: SparseProblem, start: Students, end: float, look: Look, stopped: Sequence[int] = ()) -> bool:
+def descend(
+    problem: SparseProblem,
+    start: Students,
+    end: float,
+    look: Look,
+    stopped: Sequence[int] = (),
+    longest: Callable[[], float] = lambda: np.inf,
+) -> bool:
     """Follow the flow from ``start`` to time ``end``; ``look`` sees every step and ends the flow by True. False once a signal has come.
+    ``longest`` is asked before every step how long it may be.
 
     Raises StepFailed where no step is left.
     """
@@ -85,6 +93,7 @@ def descend(problem: SparseProblem, start: Students, end: float, look: Look, sto
         while not changed:
             if stopped:
                 return False
+            flow.max_step = longest()
             flow.step()
             if flow.status == "failed":
                 raise StepFailed(Status.STEP_TOO_SMALL, f"no step of the flow is accurate enough at t = {flow.t:.6g}")

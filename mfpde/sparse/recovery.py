@@ -8,11 +8,13 @@ from mfpde.arrays import BoolArray, FloatArray, IntArray
 from mfpde.sparse.network import Network
 
 _ZERO = 1e-9
+_SAME = 1e-7
 _ACTIVE = 1e-6
 
 
-def determined(teacher: Network) -> bool:
-    """Whether the teacher's neurons are the only minimisers of |ν| among all networks with its values, the limit λ → 0.
+def determined(teacher: Network) -> bool | None:
+    """Whether the teacher's neurons are the only minimisers of |ν| among all networks with its values, the limit λ → 0; None where neurons
+    are opposite, for which this rule decides nothing.
 
     For an isotropic law relu sees the even part and the mean of ν alone (relu(z) − relu(−z) = z: the odd harmonics of degree ≥ 3 are
     invisible). Where no two neurons share a line, |ν| is least with part of each mirrored, w_j = α_j + β_j at u_j and −u_j, if
@@ -20,10 +22,26 @@ def determined(teacher: Network) -> bool:
     """
     from scipy.optimize import nnls
 
-    rows = np.sign(teacher.masses)[:, None] * teacher.directions
+    points, masses = _summed(teacher)
+    if bool(np.any(_distances(points, -points) < _SAME)):
+        return None
+    rows = np.sign(masses)[:, None] * points
     _, off = nnls(np.vstack([rows.T, np.ones(len(rows))]), np.append(np.zeros(rows.shape[1]), 1.0))
-    lines = np.abs(teacher.directions @ teacher.directions.T)[np.triu_indices(len(rows), 1)]
-    return bool(off > _ZERO and np.all(lines < 1.0 - _ZERO))
+    return bool(off > _ZERO)
+
+
+def _summed(teacher: Network) -> tuple[FloatArray, FloatArray]:
+    """Directions (K, d) and signed masses (K,), those of equal directions added, without those that cancel."""
+    same = _distances(teacher.directions, teacher.directions) < _SAME
+    first = np.argmax(same, axis=1)
+    masses = np.bincount(first, teacher.masses, minlength=len(first))
+    size = np.bincount(first, np.abs(teacher.masses), minlength=len(first))
+    kept = np.abs(masses) > _ZERO * size
+    return teacher.directions[kept], masses[kept]
+
+
+def _distances(one: FloatArray, other: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.norm(one[:, None] - other[None], axis=2))
 
 
 def nearest(points: FloatArray, signs: FloatArray, targets: FloatArray, target_signs: FloatArray) -> tuple[FloatArray, IntArray]:

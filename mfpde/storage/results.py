@@ -27,7 +27,7 @@ Quantity = Callable[[FloatArray], FloatArray]
 
 _FORMAT = 2
 _FIRST_FORMAT = 1
-_ALWAYS_DEFINED = ("time", "energy", "mass", "minimum")
+_ALWAYS_DEFINED = ("time", "mass", "minimum")
 
 
 @dataclass(frozen=True, eq=False)

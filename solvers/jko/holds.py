@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfpde.arrays import FloatArray
+from mfpde.arrays import BoolArray, FloatArray
 from mfpde.solvers.jko.kink_planes import Planes, find_kinks, released
 from mfpde.solvers.jko.positions import Descended, Objective
 from mfpde.solvers.jko.ties import Ties, gathered, let_go
@@ -12,7 +12,7 @@ from mfpde.solvers.jko.ties import Ties, gathered, let_go
 
 @dataclass(frozen=True, eq=False)
 class Holds:
-    """``planes`` for atoms that are in none of the groups of ``ties``."""
+    """``planes`` and ``ties``; where a group is held to planes, each of its atoms is held to the same."""
 
     planes: Planes
     ties: Ties
@@ -37,20 +37,30 @@ class Holds:
     def __len__(self) -> int:
         return len(self.planes) + len(self.ties)
 
+    def same(self, other: "Holds") -> bool:
+        """Whether these are those of the ``other``, of which they are parts."""
+        return len(self) == len(other) and np.array_equal(self.ties.groups, other.ties.groups)
+
     def project(self, field: FloatArray) -> FloatArray:
         """The part of a field (N, d) that the holds leave."""
         return self.planes.project(self.ties.project(field))
 
+    def without(self, moved: BoolArray, objective: Objective) -> "Holds":
+        """Those of the other atoms than the ``moved`` ones (N,)."""
+        kept = ~moved[self.ties.atoms]
+        ties = Ties.of(self.ties.atoms[kept], self.ties.groups[kept], objective.weights)
+        return Holds(self.planes.kept(np.flatnonzero(~moved[self.planes.atoms])), ties)
+
     def needed(self, objective: Objective, at: Descended, target: FloatArray, sigma: float, close: float) -> "Holds":
         """Those without which the objective would not fall."""
-        planes = released(objective, at, self.planes, target, sigma, close)
+        planes = released(objective, at, self.planes, self.ties, target, sigma, close)
         return Holds(planes, let_go(objective, at, self.ties, target, sigma, close))
 
     def more(
         self, objective: Objective, at: Descended, target: FloatArray, sigma: float, close: float
     ) -> "tuple[Holds, FloatArray] | None":
         """Holds with those of atoms that do not come to rest, and the points (N, d) moved onto them; None where there are none."""
-        kinks = find_kinks(objective, at, target, sigma, close)
+        kinks = find_kinks(objective, at, self.ties, target, sigma, close)
         if kinks is not None and not kinks.joint:
             return Holds(self.planes.joined(kinks.planes), self.ties), kinks.points
         ties = gathered(objective, at, self.ties, sigma, close)

@@ -3,6 +3,7 @@
 While σ times the Hessian of the first variation is above −1, maps from y to x that are near the identity are optimal transport and this is
 the step of Jordan, Kinderlehrer and Otto for the atoms [the Lagrangian discretisations of Westdickenberg–Wilkening 2010 and
 Carrillo–Düring–Matthes–McCormick 2018, without internal energies]; whether it was is found out after each step (``matching``).
+Where that Hessian is lower, deeper wells are sought (``wells``).
 """
 
 import math
@@ -17,9 +18,11 @@ from mfpde.solvers.jko.flow import Minimiser
 from mfpde.solvers.jko.holds import Holds
 from mfpde.solvers.jko.kink_planes import off_kinks
 from mfpde.solvers.jko.matching import Matching
+from mfpde.solvers.jko.parting import parted
 from mfpde.solvers.jko.positions import Descended, Descent, Objective, Place, finite
 from mfpde.solvers.jko.rules import check_lagrangian, repels
 from mfpde.solvers.jko.start import first_atoms
+from mfpde.solvers.jko.wells import Wells
 
 _TABLE_TOLERANCE = {1: 1e-11}
 _OTHER_TABLE_TOLERANCE = 1e-9
@@ -27,7 +30,9 @@ _CLOSE, _CLOSE_OF_START, _ROUND = 1e-10, 1e-13, 4.0
 _LOOSE, _LOOSEST, _FAILED = 1e-8, 1e-6, 1e-3
 _PATIENCE, _LAST_PATIENCE, _MOST = 8, 60, 1000
 _ROUNDS = 40
-_REMARKS = 6
+_REMARKS = 8
+_SEARCHES = 4
+_LEFT = 1e-9
 _NOTABLE = 1e-4
 
 
@@ -45,6 +50,7 @@ class LagrangianScheme:
         if self.domain.dimension == 1 and repels(problem.energy):
             self.objective.order = np.argsort(self._initial[:, 0], kind="stable")
         self.matching = Matching(self.objective, self._initial)
+        self.wells = Wells(self.objective)
         self._speed = math.sqrt(self.dissipation(self._initial))
         self._reach = float(np.max(np.maximum(np.abs(self.domain.lower), np.abs(self.domain.upper))))
 
@@ -56,8 +62,8 @@ class LagrangianScheme:
             if note:
                 found.append(f"{name} through {note}")
         if remarks.size == _REMARKS:
-            left_open, known, crossed, planes, tied, left = (float(x) for x in remarks)
-            found.append(self._matched(left_open, known, crossed))
+            left_open, known, crossed, planes, tied, left, several, deeper = (float(x) for x in remarks)
+            found += [self._matched(left_open, known, crossed), _uniqueness(several, deeper)]
             found += [f"up to {planes:.0f} atoms at a time were held to kinks of the first variation"] if planes else []
             found += [f"up to {tied:.0f} atoms have met others and moved on with them"] if tied else []
             if left:
@@ -113,19 +119,20 @@ class LagrangianScheme:
         here, other = self._first(target, sigma, current, guess, holds)
         descent = Descent(self.objective, target, sigma)
         found, holds = self._settled(descent, here, other, holds, close := self._close(target, sigma, here))
+        found, holds, *remarks = self._deepest(descent, found, holds, close)
         left = found.size > max(_LOOSEST * max(self._speed, self.objective.norm(found.place.points - target) / sigma), close)
         self._check(found, sigma, target)
         verdict = self.matching.judge(found.place.points, target, sigma)
         counts = float(len(holds.planes)), float(len(holds.ties))
-        remarks = np.array([verdict.open, verdict.known, verdict.crossed, *counts, found.size if left else 0.0])
+        remarks = [verdict.open, verdict.known, verdict.crossed, *counts, found.size if left else 0.0, *remarks]
         moved, used = self.square_distance(found.place.points, target), self.objective.evaluations - before
-        return Minimiser(found.place.points, holds.packed, found.place.energy, found.size, 0.0, used, moved, remarks=remarks)
+        return Minimiser(found.place.points, holds.packed, found.place.energy, found.size, 0.0, used, moved, remarks=np.array(remarks))
 
     def _first(self, target: FloatArray, sigma: float, current: FloatArray, guess: FloatArray, holds: Holds) -> tuple[Place, Place | None]:
         """The better of two places, and the other."""
         standing = finite(self.objective.at(current, target, sigma))
         if guess is current:  # the first step
-            moved = off_kinks(self.objective, current, target, sigma)
+            moved = off_kinks(self.objective, parted(self.objective, current), target, sigma)
             return (standing if np.array_equal(moved, current) else finite(self.objective.at(moved, target, sigma))), None
         ahead = self.objective.inside(guess)
         ahead[holds.planes.atoms] = current[holds.planes.atoms]
@@ -150,7 +157,7 @@ class LagrangianScheme:
         for _ in range(_ROUNDS):
             if found.size <= close or (found.size <= _LOOSE * max(self._speed, close / _CLOSE) and not len(holds)):
                 kept = holds.needed(objective, found, target, sigma, close)
-                if len(kept) == len(holds):
+                if kept.same(holds):
                     return found, holds
                 holds, start = kept, found.place
             else:
@@ -162,6 +169,32 @@ class LagrangianScheme:
             found = descent.run(start, holds.project, close, _PATIENCE, _MOST)
         return descent.run(found.place, holds.project, close, _LAST_PATIENCE, _MOST), holds
 
+    def _deepest(self, descent: Descent, found: Descended, holds: Holds, close: float) -> tuple[Descended, Holds, float, float]:
+        """The best of descents from where atoms would be in deeper wells, whether there can be any, and by how much the energy of atoms
+        could be lower still, as far as is known."""
+        target, sigma, deeper = descent.target, descent.sigma, 0.0
+        if not self.wells.several(found.place.points, sigma):
+            return found, holds, 0.0, 0.0
+        for _ in range(_SEARCHES):
+            before = found.place.value
+            for view in self.wells.views:
+                proposal = self.wells.proposed(view, found.place.points, target, sigma)
+                deeper = float(np.sum(proposal.gains)) if self.wells.bounded else 0.0
+                start = self.wells.lower(proposal, found.place, target, sigma)
+                if start is None:
+                    continue
+                try:
+                    other, others = self._settled(descent, start[0], None, holds.without(start[1], self.objective), close)
+                    self._check(other, sigma, target)
+                except StepFailed:  # the step found before stands
+                    continue
+                if other.place.value < found.place.value:
+                    deeper = found.place.value - other.place.value
+                    found, holds = other, others
+            if found.place.value == before:
+                return found, holds, 1.0, deeper if self.wells.bounded else 0.0
+        return found, holds, 1.0, deeper
+
     def _check(self, found: Descended, sigma: float, target: FloatArray) -> None:
         """Raises StepFailed where the descent stopped early, or an atom went half way round a circle."""
         speed = max(self._speed, self.objective.norm(found.place.points - target) / sigma)
@@ -172,3 +205,14 @@ class LagrangianScheme:
             apart = np.abs(found.place.points - target)[:, self.domain.periodic]
             if (2.0 * apart >= (self.domain.upper - self.domain.lower)[self.domain.periodic]).any():
                 raise StepFailed(Status.NOT_CONVERGED, f"an atom went half way round in one step (step {sigma:.3g}): use a smaller tau")
+
+
+def _uniqueness(several: float, deeper: float) -> str:
+    """Whether minimisers were the only ones as far as is known, and what the starts tried leave open if not."""
+    if not several:
+        return "minimisers are unique as far as tau times the Hessian of the first variation, above -1 at all probes in the box, can tell"
+    word = "tau times the Hessian of the first variation was below -1, where steps need not have one minimiser"
+    if deeper > _LEFT:
+        left = f"what they leave open of the energy is {deeper:.1e}, though the steps are stationary; use a smaller tau"
+        return f"{WARNING}{word}; at the starts tried, {left}"
+    return f"{word}: at the starts tried, no better ones were found; a smaller tau makes them unique"

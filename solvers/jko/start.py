@@ -10,13 +10,13 @@ from mfpde.measure import DensityFunction, Particles, layered_cells
 from mfpde.problem import Problem
 
 _SCANNED = {1: 4096, 2: 256, 3: 64}
-_NODES = {1: 6, 2: 9, 3: 8}
+_NODES, _ALONG = {1: 6, 2: 9, 3: 8}, {2: 3, 3: 2}
 _NEGLIGIBLE = 1e-14
 
 
 def first_atoms(problem: Problem, count: int | None) -> Particles:
     """Initial atoms as they are; of a density about ``count`` Gauss nodes, in more than three dimensions the images of a lattice. Where the
-    energy has layers along a frozen axis, these are cells of the nodes.
+    energy has layers along frozen axes, these have one node each, at its centre.
 
     Raises ValueError for a missing or wrong count."""
     initial = problem.initial
@@ -26,11 +26,35 @@ def first_atoms(problem: Problem, count: int | None) -> Particles:
         return initial
     if count is None:
         raise ValueError("the key `count` is missing: about how many atoms stand for the initial density")
-    if (layers := problem.energy.layers) > 1:
-        nodes = _NODES.get(initial.domain.dimension, 1)
-        cells = layered_cells(initial.domain, max(1, count // nodes), layers)
-        return initial.gauss_atoms(cells) if nodes > 1 else initial.quantiles(count, layers)
-    return gauss_nodes(initial, count)
+    layers = problem.energy.layers
+    return _layered(initial, count, layers) if layers > 1 and initial.domain.frozen.any() else gauss_nodes(initial, count)
+
+
+def _layered(initial: DensityFunction, count: int, layers: int) -> Particles:
+    """About ``count`` nodes of which none are wasted on what the energy does not see, where within a layer an atom is."""
+    domain = initial.domain
+    if domain.dimension not in _ALONG or domain.frozen.all():
+        return _at_centres(initial.quantiles(count, layers), domain, layers)
+    held = _around(initial)
+    kept = tuple(axis if axis.frozen else near for axis, near in zip(domain.axes, held.domain.axes, strict=True))
+    density = DensityFunction(initial.function, Domain(kept))
+    nodes = _ALONG[domain.dimension] ** len(domain.moving)
+    cells = layered_cells(density.domain, max(1, round(count / nodes)), layers)
+    even = tuple(layers if frozen else 2 * max(1, round(0.5 * each)) for each, frozen in zip(cells, domain.frozen, strict=True))
+    atoms = _at_centres(density.gauss_atoms(even), domain, layers)
+    points, group = np.unique(atoms.points, axis=0, return_inverse=True)
+    weights = np.bincount(np.ravel(group), weights=atoms.weights)
+    some = weights > _NEGLIGIBLE * float(np.max(weights))
+    return Particles(np.ascontiguousarray(points[some]), weights[some] / np.sum(weights[some]))
+
+
+def _at_centres(atoms: Particles, domain: Domain, layers: int) -> Particles:
+    """The atoms at the centres of their layers along frozen axes."""
+    points = atoms.points.copy()
+    for k in np.flatnonzero(domain.frozen):
+        low, width = domain.axes[k].lower, domain.axes[k].length / layers
+        points[:, k] = low + width * (np.clip(np.floor((points[:, k] - low) / width), 0, layers - 1) + 0.5)
+    return Particles(points, atoms.weights)
 
 
 def gauss_nodes(initial: DensityFunction, count: int) -> Particles:

@@ -39,6 +39,11 @@ class Ties:
     def __len__(self) -> int:
         return len(self.atoms)
 
+    def with_atom(self, atom: int) -> IntArray:
+        """The atoms of its group, or itself."""
+        mine = self.groups[self.atoms == atom]
+        return self.atoms[self.groups == mine[0]] if len(mine) else np.array([atom])
+
     def means(self, field: FloatArray) -> FloatArray:
         """Of a field (N, d) over each group, (G, d)."""
         found = np.zeros((int(self.groups.max(initial=-1)) + 1, field.shape[1]))
@@ -104,18 +109,46 @@ def _pulled(objective: Objective, points: FloatArray, atom: int, other: int, siz
 
 
 def let_go(objective: Objective, at: Descended, ties: Ties, target: FloatArray, sigma: float, close: float) -> Ties:
-    """The ties without those atoms that gain by leaving their group."""
+    """The ties without those atoms that gain by leaving their group, alone or, if none does, with those that are pulled to their side."""
     if not len(ties):
         return ties
     points, slope = at.place.points, at.place.slope
     own = slope[ties.atoms] - ties.means(slope)[ties.groups]
     sizes = np.sqrt(np.sum(own**2, axis=1))
     stays: BoolArray = np.ones(len(ties), dtype=bool)
-    aside = _ASIDE * float(np.max(objective.domain.upper - objective.domain.lower))
     for row in np.flatnonzero(sizes > _ABOVE * close):
-        atom, along = ties.atoms[row], -own[row] / sizes[row]
-        moved = points.copy()
-        moved[atom] = objective.inside(points[atom] + aside * along)
-        there = objective.slopes(moved, moved[atom : atom + 1])[0] + (points[atom] - target[atom]) / sigma
-        stays[row] = float(there @ along) >= -(_ABOVE * close + _CLOSE * sizes[row])
-    return ties if stays.all() else Ties.of(ties.atoms[stays], ties.groups[stays], objective.weights)
+        along, allowed = -own[row] / sizes[row], _ABOVE * close + _CLOSE * sizes[row]
+        stays[row] = _left(objective, points, ties, np.array([row]), along, target, sigma) >= -allowed
+    if not stays.all():
+        return Ties.of(ties.atoms[stays], ties.groups[stays], objective.weights)
+    return _split(objective, points, ties, own, target, sigma, close)
+
+
+def _split(objective: Objective, points: FloatArray, ties: Ties, own: FloatArray, target: FloatArray, sigma: float, close: float) -> Ties:
+    """Ties with those groups in two parts of which one gains by leaving the other."""
+    groups, sizes = ties.groups.copy(), np.sqrt(np.sum(own**2, axis=1))
+    for group in np.flatnonzero(np.bincount(ties.groups) > 2):
+        rows = np.flatnonzero(ties.groups == group)
+        first = rows[np.argmax(sizes[rows])]
+        if sizes[first] <= _ABOVE * close:
+            continue
+        along = -own[first] / sizes[first]
+        for side in (1.0, -1.0):
+            part = rows[side * (own[rows] @ along) < 0.0]
+            if 0 < len(part) < len(rows):
+                slope = _left(objective, points, ties, part, side * along, target, sigma)
+                if slope < -(_ABOVE * close + _CLOSE * sizes[first]):
+                    groups[part] = np.max(groups) + 1
+                    break
+    return ties if np.array_equal(groups, ties.groups) else Ties.of(ties.atoms, groups, objective.weights)
+
+
+def _left(
+    objective: Objective, points: FloatArray, ties: Ties, rows: IntArray, along: FloatArray, target: FloatArray, sigma: float
+) -> float:
+    """The objective's slope along a direction, by weight, for some atoms of a group that have left it a little that way."""
+    atoms, reach = ties.atoms[rows], float(np.max(objective.domain.upper - objective.domain.lower))
+    moved = points.copy()
+    moved[atoms] = objective.inside(points[atoms] + _ASIDE * reach * along)
+    there = objective.slopes(moved, moved[atoms]) + (points[atoms] - target[atoms]) / sigma
+    return float(ties.shares[rows] @ (there @ along)) / float(np.sum(ties.shares[rows]))
