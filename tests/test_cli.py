@@ -3,8 +3,8 @@
 import importlib.util
 import json
 import math
-import re
 import os
+import re
 import signal
 import subprocess
 import sys

@@ -127,9 +127,34 @@ def test_mirror_images_make_a_teacher_undetermined():
     assert not found.nondegenerate
 
 
+@pytest.mark.parametrize("weights", [(1.0, -1.0), (1.0, 1.0), (1.0, 0.5)])
+def test_nothing_is_said_of_teachers_with_opposite_neurons(weights):
+    line = np.array([[1.0, 0.0], [-2.0, 0.0], [0.5, 0.0]])
+    assert determined(Network(line[:2], np.array(weights))) is None
+    assert determined(Network(line[::2], np.array(weights))) is True
+
+
+def test_round_off_of_the_gap_is_no_gap():
+    """E y²/J* is about 1e7 here."""
+    problem = SparseProblem(PAIR, 1e-7)
+    found = solve_sparse(problem)
+    assert 1e-12 < found.gap < 1e-7
+    np.testing.assert_allclose(np.sort(found.weights), np.sort(PAIR.masses), atol=1e-5)
+
+
+def test_the_best_measure_is_taken_where_its_gap_is_accepted(monkeypatch):
+    monkeypatch.setattr("mfpde.sparse.solver._ROUNDS", 2)
+    problem = SparseProblem(Network(np.array([[1.0, 0.0], [-0.5, 1.0], [-0.5, -1.0]]), np.array([1.0, 0.7, -0.5])), 0.05)
+    monkeypatch.setattr("mfpde.sparse.solver._MERGED", ())
+    with pytest.raises(StepFailed, match="is found to a gap of"):
+        solve_sparse(problem)
+    found = solve_sparse(problem, accepted=1.0)
+    assert 1e-12 < found.gap < 1.0
+
+
 def test_a_minimiser_that_is_not_found_is_no_answer(monkeypatch):
     monkeypatch.setattr("mfpde.sparse.solver._ROUNDS", 1)
-    with pytest.raises(StepFailed, match="more than 1e-30"):
+    with pytest.raises(StepFailed, match="with 1 neuron after 1 round;"):
         solve_sparse(SparseProblem(PAIR, 0.05), tolerance=1e-30)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mfpde.cli import main
 from mfpde.study import ledger
+from mfpde.study.sparse_text import SparseReport, _at_end, late_rate
 
 CASE = """
 title = "small"
@@ -49,6 +50,7 @@ def test_the_study_writes_its_files_and_figures(tmp_path, capsys):
     assert data["missed"] == []
     assert data["teacher_determined"]
     rows = list(csv.DictReader((out / "study.csv").open()))
+    assert {"least_quarter", "largest_quarter"} < set(rows[0])
     assert {row["quantity"] for row in rows} == {"rate", "relative_excess"}
 
 
@@ -77,7 +79,8 @@ def test_an_interrupted_study_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 def test_a_minimum_that_is_not_reached_is_missed(tmp_path, capsys):
     path = written(tmp_path, CASE.replace("path_norm = [0.2, 0.3]", "path_norm = [0.2]\nend = 5.0"))
     assert main(["study", path, "--output", str(tmp_path / "out"), "--no-figures"]) == 3
-    assert "expected, but missed: λ = 0.2, start 0: J stays above its minimum" in capsys.readouterr().err
+    assert "expected, but missed: λ = 0.2, start 0: J stays above its minimum" in (said := capsys.readouterr().err)
+    assert "still falling at the rate" in said
 
 
 def test_a_rate_is_measured_however_long_the_steps_could_be_and_not_missed_where_it_cannot_be(tmp_path, capsys):
@@ -88,6 +91,38 @@ def test_a_rate_is_measured_however_long_the_steps_could_be_and_not_missed_where
     found = numbers(out / "study.h5")
     assert found["run_local_times"][0, 0] > 20
     np.testing.assert_allclose(found["run_rate"][0], found["run_predicted"][0], rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        (["tolerance=1e-3", "students=4"], 0, "too early for a rate: runs end at J − J* = 1.0e-03 J*, and it takes 1e-10"),
+        (
+            ["students=3", "end=0.1", "teacher.weights=[-1.0, -0.7]"],
+            0,
+            "out of reach of 1 student with a < 0 for its 2 neurons of this sign",
+        ),
+        (["path_norm=[0.9]", "end=1.0"], 3, "the minimiser is 0, all students have vanished from 0 of 1 starts"),
+        (["teacher.neurons=[[1.0, 0.0], [-1.0, 0.0]]", "end=0.1"], 3, "is not decided, as neurons of it are opposite"),
+    ],
+)
+def test_runs_that_cannot_show_it_are_told_from_those_that_do_not(changes, code, said, tmp_path, capsys):
+    options = ["--output", str(tmp_path / "out"), "--no-figures"]
+    for change in ["seeds=1", "path_norm=[0.2]", *changes]:
+        options += ["--set", f"study.{change}"]
+    assert main(["study", written(tmp_path), *options]) == code
+    seen = capsys.readouterr()
+    assert said in seen.out + seen.err
+    assert ("expected, but missed" in seen.err) == (code == 3)
+
+
+def test_a_run_that_stands_is_stuck():
+    time = np.linspace(0.0, 100.0, 50)
+    for rate, stuck in ((0.0, True), (0.1, False)):
+        values = {"course_time": time[None, None], "course_excess": np.exp(-rate * time)[None, None]}
+        report = SparseReport(None, {}, {}, values)
+        assert late_rate(report, 0, 0)[0] == pytest.approx(rate, abs=1e-9)
+        assert ("stuck" in _at_end(report, 0, 0)) == stuck
 
 
 def test_work_that_takes_days_is_said_before(tmp_path, capsys):

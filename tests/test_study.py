@@ -712,7 +712,7 @@ PLACE = "heat.toml:"
 WRONG = {
     "unknown kind": (
         "study.kind=refinment",
-        'study.kind: got "refinment"; accepted: refinement, particle_limit, time_step, cross_check (did you mean "refinement"?)',
+        'study.kind: got "refinment"; accepted: refinement, particle_limit, time_step, cross_check, teacher_recovery',
     ),
     "unknown key": ("study.cels=[8]", "study.cels: unknown key; accepted here: kind, solver, cells, steps, tolerances, reference, exact"),
     "unknown solver": ("study.solver=fvv", 'study.solver: got "fvv"; accepted: fv (did you mean "fv"?)'),

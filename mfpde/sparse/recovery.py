@@ -34,7 +34,7 @@ def _summed(teacher: Network) -> tuple[FloatArray, FloatArray]:
     """Directions (K, d) and signed masses (K,), those of equal directions added, without those that cancel."""
     same = _distances(teacher.directions, teacher.directions) < _SAME
     first = np.argmax(same, axis=1)
-    masses = np.bincount(first, teacher.masses, minlength=len(first))
+    masses: FloatArray = np.bincount(first, teacher.masses, minlength=len(first)).astype(float)
     size = np.bincount(first, np.abs(teacher.masses), minlength=len(first))
     kept = np.abs(masses) > _ZERO * size
     return teacher.directions[kept], masses[kept]

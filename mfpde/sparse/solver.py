@@ -17,6 +17,7 @@ from mfpde.arrays import FloatArray
 from mfpde.run import Status, StepFailed
 from mfpde.sparse.certificate import Peaks, find_peaks, hessians, tangents
 from mfpde.sparse.network import Network, mixed_slopes
+from mfpde.tables import counted
 
 _ROUNDS = 24
 _NEWTON = 40
@@ -115,18 +116,18 @@ def solve_sparse(problem: SparseProblem, tolerance: float = 1e-12, accepted: flo
     """
     dimension = problem.teacher.vectors.shape[1]
     best = found = _judged(problem, np.zeros((0, dimension)), np.zeros(0))
-    last, stale = found, 0
+    stale = 0
     for _ in range(_ROUNDS):
-        if found.gap <= max(tolerance, _noise(found)):
+        if found.gap <= max(tolerance, _noise(found)) and len(found.points) <= MOST_NEURONS:
             return found
         if len(found.points) > _MOST or (stale >= _STALE and best.gap <= accepted):
             break
-        found = last = _improved(problem, found)
+        found = _improved(problem, found)
         better = found.gap < best.gap and len(found.points) <= MOST_NEURONS
         best, stale = (found, 0) if better else (best, stale + 1)
     if best.gap <= max(tolerance, _noise(best), accepted):
         return best
-    raise StepFailed(Status.NOT_CONVERGED, _why_not(last, best, tolerance))
+    raise StepFailed(Status.NOT_CONVERGED, _why_not(found, best, tolerance))
 
 
 def _improved(problem: SparseProblem, found: SparseSolution) -> SparseSolution:
@@ -149,13 +150,16 @@ def _noise(found: SparseSolution) -> float:
 
 def _why_not(last: SparseSolution, best: SparseSolution, tolerance: float) -> str:
     problem = best.problem
-    words = f"the minimiser for λ = {problem.strength:g} and E y² = {problem.teacher.square():.3g} is found to a gap of {best.gap:.1e} J only"
+    words = (
+        f"the minimiser for λ = {problem.strength:g} and E y² = {problem.teacher.square():.3g} is found to a gap of {best.gap:.1e} J only"
+    )
     words += f", more than {max(tolerance, _noise(best)):.0e}"
     if len(last.points) > _MOST:
-        return f"{words}, and has {len(last.points)} neurons: the certificate is nearly λ on whole sets, where neurons split without end; {_OTHER}"
+        why = "the certificate is nearly λ on whole sets, where neurons split without end"
+        return f"{words}, and has {len(last.points)} neurons: {why}; {_OTHER}"
     if best.gap <= 100.0 * _noise(best):
         return f"{words}: J* is {best.value:.1e}, and round-off of E y² hides smaller gaps; use a larger λ"
-    return f"{words}, with {len(best.points)} neurons after {_ROUNDS} rounds; {_OTHER}"
+    return f"{words}, with {counted(len(best.points), 'neuron')} after {counted(_ROUNDS, 'round')}; {_OTHER}"
 
 
 def _judged(problem: SparseProblem, vectors: FloatArray, signs: FloatArray) -> SparseSolution:

@@ -13,10 +13,10 @@ from mfpde.console import tell
 from mfpde.sparse.flow import Students, descend, draw_students, excess
 from mfpde.sparse.rates import linear_decay, local_modes
 from mfpde.sparse.recovery import gather
-from mfpde.sparse.solver import SparseSolution, solve_sparse
+from mfpde.sparse.solver import MOST_NEURONS, SparseSolution, solve_sparse
 from mfpde.study.alone import Desk, mark_of
 from mfpde.study.ledger import Index, Ledger
-from mfpde.study.sparse_plan import FEWEST, MOMENTS, MOST_ATOMS, SNAPSHOTS, SparsePlan, thinned
+from mfpde.study.sparse_plan import ACCEPTED, FARTHEST, FEWEST, LATEST_START, MOMENTS, SNAPSHOTS, WINDOW, SparsePlan, thinned
 
 if TYPE_CHECKING:
     from mfpde.study.sparse_text import SparseReport
@@ -25,9 +25,8 @@ COURSE = ("time", "excess", "clusters", "teacher_share", "solution_share", "wide
 SOLUTION = ("value", "gap", "level_elsewhere", "nondegenerate", "spectral_gap")
 RUN = (
     *("rate", "rate_low", "rate_high", "predicted", "slowest", "slowest_merges", "slowest_share"),
-    *("final_excess", "final_time", "at_rest", "local_times"),
+    *("final_excess", "final_time", "at_rest", "local_times", "local_widest"),
 )
-_FIT = 1e4
 _WATCHED = 1e4
 _STEPS = 32
 _EXPLORED = 0.1
@@ -41,8 +40,8 @@ def lay_out(plan: SparsePlan, desk: Desk) -> Ledger:
         "path_norm": part.path_norm,
         "start_number": list(range(part.seeds)),
         "moment": list(range(MOMENTS)),
-        "atom": list(range(MOST_ATOMS)),
-        "mode": list(range(MOST_ATOMS * (2 * dimension - 1))),
+        "atom": list(range(MOST_NEURONS)),
+        "mode": list(range(MOST_NEURONS * (2 * dimension - 1))),
         "coordinate": list(range(dimension)),
         "student": list(range(part.students)),
         "snapshot": list(SNAPSHOTS),
@@ -72,7 +71,7 @@ def carry_out(plan: SparsePlan, desk: Desk) -> "SparseReport | None":
             todo = ledger.open_parts(group)
             with progress_bar(group, len(todo)) as bar:
                 for index in todo:
-                    solution = solutions.get(index[0]) or solve_sparse(plan.problem(index[0]))
+                    solution = solutions.get(index[0]) or solve_sparse(plan.problem(index[0]), accepted=ACCEPTED)
                     solutions[index[0]] = solution
                     if desk.stopped or not _fill(plan, solution, group, index, ledger, desk.stopped):
                         return None
@@ -108,6 +107,11 @@ class _Watch:
     seen: dict[str, tuple[float, Students]] = field(default_factory=dict)
     longest: float = np.inf
 
+    @property
+    def floor(self) -> float:
+        """J − J* at which the run ends."""
+        return self.plan.target(self.solution.gap) * self.solution.value
+
     def look(self, time: float, students: Students) -> bool:
         """Record; whether J − J* is as small as wanted."""
         over, angle = excess(self.solution, students), self.plan.table.angle
@@ -120,17 +124,17 @@ class _Watch:
         self.seen.setdefault("start", (time, students))
         if over <= _EXPLORED * self.rows[0][1]:
             self.seen.setdefault("exploration", (time, students))
-        if over <= _FIT * self.plan.table.tolerance * self.solution.value:
+        if over <= WINDOW * self.floor:
             self.seen.setdefault("local", (time, students))
         self.seen["end"] = (time, students)
-        return over <= self.plan.table.tolerance * self.solution.value
+        return over <= self.floor
 
     def _shorten(self) -> None:
         """From some decades above those in which the rate is measured on, steps are so short that enough of them are in those."""
         (before, above, *_), (time, over, *_) = self.rows[-2:] if len(self.rows) > 1 else (self.rows[0],) * 2
-        near = over <= _WATCHED * _FIT * self.plan.table.tolerance * self.solution.value
+        near = over <= _WATCHED * WINDOW * self.floor
         if near and time > before and above > over > 0.0:
-            self.longest = math.log(_FIT) / _STEPS * (time - before) / math.log(above / over)
+            self.longest = math.log(WINDOW) / _STEPS * (time - before) / math.log(above / over)
 
 
 def _fill_run(plan: SparsePlan, solution: SparseSolution, index: Index, arrays: dict[str, FloatArray], stopped: Sequence[int]) -> bool:
@@ -148,7 +152,7 @@ def _fill_run(plan: SparsePlan, solution: SparseSolution, index: Index, arrays: 
         arrays["snapshot_time"][(*index, k)] = time
         arrays["student_mass"][(*index, k)], arrays["student_direction"][(*index, k)] = students.signed_masses, students.directions
     rows, end = np.array(watch.rows), watch.seen["end"][1]
-    values = (*_rates(watch, rows), rows[-1, 1], rows[-1, 0], float(np.mean(end.outer == 0.0)), _local(watch, rows))
+    values = (*_rates(watch, rows), rows[-1, 1], rows[-1, 0], float(np.mean(end.outer == 0.0)), _local(watch, rows), _widest(watch, rows))
     for name, value in zip(RUN, values, strict=True):
         arrays[f"run_{name}"][index] = value
     return True
@@ -156,8 +160,8 @@ def _fill_run(plan: SparsePlan, solution: SparseSolution, index: Index, arrays: 
 
 def _rates(watch: _Watch, rows: FloatArray) -> tuple[float, ...]:
     """The measured rate with its range, that of the linearised flow over the same times, and its slowest rate with its share at the end."""
-    floor = watch.plan.table.tolerance * watch.solution.value
-    if rows[-1, 1] > floor or _local(watch, rows) < FEWEST:
+    early = WINDOW * watch.plan.target(watch.solution.gap) > LATEST_START * (1.0 + 1e-9) or _widest(watch, rows) > FARTHEST
+    if rows[-1, 1] > watch.floor or _local(watch, rows) < FEWEST or early:
         return (np.nan,) * 7
     begin, students = watch.seen["local"]
     some = (rows[:, 0] >= begin) & (rows[:, 1] > 0.0)
@@ -173,6 +177,13 @@ def _local(watch: _Watch, rows: FloatArray) -> float:
     """At how many times J − J* is positive and within the decades in which the rate is measured."""
     begin = watch.seen["local"][0] if "local" in watch.seen else np.inf
     return float(np.sum((rows[:, 0] >= begin) & (rows[:, 1] > 0.0)))
+
+
+def _widest(watch: _Watch, rows: FloatArray) -> float:
+    """The greatest angle of students with mass to the minimiser's neurons when those decades start; 0 where it has none."""
+    if "local" not in watch.seen or not len(watch.solution.points):
+        return 0.0 if "local" in watch.seen else np.nan
+    return float(rows[np.searchsorted(rows[:, 0], watch.seen["local"][0]), 5])
 
 
 def local_rate(times: FloatArray, over: FloatArray) -> tuple[float, float, float]:

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 SNAPSHOTS = ("start", "exploration", "end")
 MOMENTS = 300
-MOST_ATOMS = 41
+ACCEPTED = 1e-6
+"""The gap of a minimiser that is good enough to go on."""
+WINDOW = 1e4
+"""The decades in which a rate is measured: from so many times the J − J* at which a run ends."""
+LATEST_START = 1e-6
+"""The share of J* below which they must start."""
+FARTHEST = 0.2
+"""The angle to the minimiser's neurons within which students with mass must be by then, in radians."""
 FEWEST = 8
 """Of times in the last decades, without which no rate is measured."""
 _CANCELLED = 1e-13
@@ -46,6 +53,10 @@ class SparsePlan:
     def problem(self, place: int) -> SparseProblem:
         """The problem of one λ."""
         return SparseProblem(self.teacher, self.table.path_norm[place])
+
+    def target(self, gap: float) -> float:
+        """The share of J* above it at which a run ends: the tolerance, but ten times the gap where that is more."""
+        return max(self.table.tolerance, 10.0 * gap)
 
     @property
     def radius(self) -> float:
