@@ -231,7 +231,8 @@ def _draw_depths(axes: Axes, report: MultilayerReport, part: ResidualTable) -> N
     _plot_positive(axes, depths, apart, color=look.color, marker=look.marker, linestyle="", label="measured")
     if order is not None and np.isfinite(order.value):
         fine = np.geomspace(depths[0], depths[-1], _BAND)
-        axes.plot(fine, order.error(1.0 / fine), color=look.color, linewidth=1.2, label=f"order {order.value:.2f} in $1/L$")
+        label = f"order {order.value:.2f} in $1/L$,\nless the same at {part.depths[-1]}"
+        axes.plot(fine, order.error(1.0 / fine), color=look.color, linewidth=1.2, label=label)
     axes.set_xscale("log")
     _log_if_positive(axes, apart)
     axes.set_xticks(depths.tolist(), [str(depth) for depth in part.depths[:-1]])
