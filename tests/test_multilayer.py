@@ -33,10 +33,10 @@ from mfpde.multilayer.limit import at_rest, followed_of
 from mfpde.problem import Problem
 from mfpde.run import Status, StepFailed
 from mfpde.solvers import ParticleFlow
-from mfpde.study import ledger
 from mfpde.study.alone import Desk, plan_alone
 from mfpde.study.multilayer_rates import Fit, chaos_fits, collapse_fits, pair_correlation
 from mfpde.study.rates import Rate, fitted_rate, rate_of_few
+from tests.command import interrupt_and_resume
 
 LAWS = Weights(Law(deviation=1.0), Law(mean=0.8, deviation=0.7), Law(mean=0.5, deviation=0.9), Law("normal", deviation=0.6))
 
@@ -373,20 +373,7 @@ def test_the_study_writes_its_files_and_goes_on_to_the_same_bits(tmp_path, capsy
     assert {slope["part"] for slope in data["slopes"]} == {"chaos", "collapse", "residual"}
     rows = list(csv.DictReader((whole / "study.csv").open()))
     assert {row["scaling"] for row in rows} == {"mean_field", "centred", "lazy", "residual"}
-    left, done, end = [30], [], ledger.Ledger.end
-
-    def end_some(self, group, index):
-        end(self, group, index)
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "end", end_some)
-        assert main(["study", path, "--output", str(cut), "--no-figures"]) == 130
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "end", lambda self, group, index: done.append(group) or end(self, group, index))
-        assert main(["study", path, "--output", str(cut), "--no-figures", "--resume"]) == 0
+    done = interrupt_and_resume(path, cut, 30, monkeypatch)
     assert len(done) == PARTS - 30
     one, other = numbers(whole / "study.h5"), numbers(cut / "study.h5")
     assert all(np.array_equal(values, other[name], equal_nan=True) for name, values in one.items())

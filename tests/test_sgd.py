@@ -11,6 +11,7 @@ from scipy.stats import binom
 from mfpde.domain import Axis, Domain
 from mfpde.energy import two_layer
 from mfpde.energy.base import EnergySum
+from mfpde.energy.curvatures import CURVATURES
 from mfpde.energy.inputs import Samples as SampleLaw
 from mfpde.measure import Particles
 from mfpde.problem import Problem
@@ -18,7 +19,7 @@ from mfpde.sgd import line, linear, mean_field, solution
 from mfpde.sgd.batches import Batch
 from mfpde.sgd.escape import TwoMinima, escapes, leaving_law
 from mfpde.sgd.linear import General, RankOne
-from mfpde.sgd.network import BENDS, Network
+from mfpde.sgd.network import Network
 from mfpde.sgd.training import batch_gradients, train
 from mfpde.solvers.particles import ParticleFlow
 from mfpde.solvers.particles.batches import Batches
@@ -225,7 +226,7 @@ def random_network(name, trained, seed=0):
 
 
 @pytest.mark.parametrize("trained", [True, False])
-@pytest.mark.parametrize("name", BENDS)
+@pytest.mark.parametrize("name", CURVATURES)
 def test_products_are_differences_of_gradients(name, trained):
     network, point = random_network(name, trained)
     curvature, units, h = network.at(point), np.eye(len(point)), 1e-5

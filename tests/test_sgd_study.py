@@ -11,8 +11,8 @@ import pytest
 from mfpde.case import load_study
 from mfpde.cli import main
 from mfpde.run import Status, StepFailed
-from mfpde.study import ledger
 from mfpde.study.alone import plan_alone
+from tests.command import interrupt_and_resume
 
 CASE = """
 title = "small"
@@ -100,20 +100,7 @@ def test_every_part_can_stand_alone(name, tmp_path):
 def test_an_interrupted_study_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     path, whole, cut = written(tmp_path), tmp_path / "whole", tmp_path / "cut"
     assert main(["study", path, "--output", str(whole), "--no-figures"]) == 0
-    left, done, end = [9], [], ledger.Ledger.end
-
-    def end_some(self, group, index):
-        end(self, group, index)
-        left[0] -= 1
-        if not left[0]:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "end", end_some)
-        assert main(["study", path, "--output", str(cut), "--no-figures"]) == 130
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "end", lambda self, group, index: done.append(group) or end(self, group, index))
-        assert main(["study", path, "--output", str(cut), "--no-figures", "--resume"]) == 0
+    done = interrupt_and_resume(path, cut, 9, monkeypatch)
     assert len(done) == PARTS - 9
     one, other = numbers(whole / "study.h5"), numbers(cut / "study.h5")
     assert all(np.array_equal(values, other[name], equal_nan=True) for name, values in one.items())

@@ -1,7 +1,5 @@
 """A two-layer network on samples, with exact gradients and Hessian-vector products: no finite differences, no automatic ones."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,40 +7,7 @@ import numpy as np
 
 from mfpde.arrays import FloatArray
 from mfpde.energy.activations import ACTIVATIONS, Activation
-
-Function = Callable[[FloatArray], FloatArray]
-
-
-def _tanh_bend(z: FloatArray) -> FloatArray:
-    value = np.tanh(z)
-    return np.asarray(-2.0 * value * (1.0 - value * value))
-
-
-def _sigmoid_bend(z: FloatArray) -> FloatArray:
-    half = np.tanh(0.5 * z)
-    return np.asarray(-0.25 * half * (1.0 - half * half))
-
-
-def _softplus_bend(z: FloatArray) -> FloatArray:
-    half = np.tanh(0.5 * z)
-    return np.asarray(0.25 * (1.0 - half * half))
-
-
-BENDS: dict[str, Function] = {
-    "tanh": _tanh_bend,
-    "erf": lambda z: -4.0 / math.sqrt(math.pi) * z * np.exp(-z * z),
-    "sigmoid": _sigmoid_bend,
-    "softplus": _softplus_bend,
-    "relu": np.zeros_like,
-    "gelu": lambda z: (2.0 - z * z) * np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi),
-    "arctan": lambda z: -2.0 * z / (1.0 + z * z) ** 2,
-    "softsign": lambda z: -2.0 * np.sign(z) / (1.0 + np.abs(z)) ** 3,
-    "gaussian": lambda z: (z * z - 1.0) * np.exp(-0.5 * z * z),
-    "quadratic": lambda z: np.full_like(z, 2.0),
-    "cos": lambda z: -np.cos(z),
-    "identity": np.zeros_like,
-}
-"""σ'' where it is defined: that of relu and softsign is taken off their kinks."""
+from mfpde.energy.curvatures import CURVATURES
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +25,8 @@ class Network:
     outer: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        if self.activation not in BENDS:
-            raise ValueError(f'unknown activation "{self.activation}"; accepted: {", ".join(BENDS)}')
+        if self.activation not in CURVATURES:
+            raise ValueError(f'unknown activation "{self.activation}"; accepted: {", ".join(CURVATURES)}')
         if self.inputs.ndim != 2 or self.targets.shape != self.inputs.shape[:1] or not self.inputs.size:
             raise ValueError(f"needs inputs (n, D) and targets (n,), got shapes {self.inputs.shape} and {self.targets.shape}")
         if not (np.isfinite(self.inputs).all() and np.isfinite(self.targets).all()):
@@ -107,7 +72,7 @@ class Curvature:
         net = self.network
         outer, inner = net.split(self.parameters)
         products = net.inputs @ inner.T
-        bend = net.factor * BENDS[net.activation](products)
+        bend = net.factor * CURVATURES[net.activation](products)
         value, slope = net.sigma.pair(products)
         return net.factor * value, net.factor * slope, net.factor * slope * outer, bend * outer
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mfpde.case import CaseFile, schema
 from mfpde.case.build import build_problem, teacher_of
-from mfpde.case.errors import CaseError, nearest, shown
+from mfpde.case.errors import CaseError
 from mfpde.case.load import InputError
 from mfpde.case.teacher_recovery_schema import TeacherRecoveryTable
 from mfpde.compare import networks
@@ -18,6 +18,7 @@ from mfpde.measure import DensityFunction, Measure, Particles
 from mfpde.problem import Problem
 from mfpde.study.readings import PlannedRun
 from mfpde.study.teacher_recovery import OUTCOMES, Recovery, Row, read_row
+from mfpde.study.variants import labelled_solver
 from mfpde.tables import counted
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class RecoveryPlan:
 
 def plan(case: CaseFile, table: TeacherRecoveryTable, problem: Problem) -> RecoveryPlan:
     """The plan. Raises CaseError for what does not fit the case."""
-    number, label = _network(case, problem), _solver(case, table)
+    number, label = _network(case, problem), labelled_solver(case, table.solver)
     teacher = _teacher_measure(case, number, problem)
     own = str(getattr(case.table.energy[number], "activation", ""))
     activations, starts = tuple(table.activations or [own]), (OWN, *table.starts)
@@ -87,15 +88,6 @@ def _network(case: CaseFile, problem: Problem) -> int:
     if isinstance(problem.domain, Disk):
         raise CaseError(("domain",), "recovery of a teacher is measured in boxes, not disks")
     return found[0]
-
-
-def _solver(case: CaseFile, table: TeacherRecoveryTable) -> int:
-    if table.solver is None:
-        return 0
-    if table.solver not in case.labels:
-        names = ", ".join(case.labels)
-        raise CaseError(("study", "solver"), f"got {shown(table.solver)}; accepted: {names}{nearest(table.solver, case.labels)}")
-    return case.labels.index(table.solver)
 
 
 def _teacher_measure(case: CaseFile, number: int, problem: Problem) -> Measure:

@@ -43,6 +43,15 @@ def varied(case: CaseFile, number: int, name: str, changes: dict[str, Any], drop
     return replace(case, table=case.table.model_copy(update={"solver": solvers}), overrides=overrides)
 
 
+def labelled_solver(case: CaseFile, label: str | None) -> int:
+    """The index of the solver with this label, the first without one. Raises CaseError."""
+    if label is None:
+        return 0
+    if label not in case.labels:
+        raise CaseError(("study", "solver"), f"got {shown(label)}; accepted: {', '.join(case.labels)}{nearest(label, case.labels)}")
+    return case.labels.index(label)
+
+
 def other_solver(case: CaseFile, table: schema.RefinementTable | schema.TimeStepTable, refined: Sequence[int]) -> int | None:
     """The solver that is the reference of those ``refined``, None for the exact density or the finest run. Raises CaseError."""
     if table.reference in (None, "finest"):

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from mfpde.arrays import FloatArray
 from mfpde.case import CaseFile, schema
 from mfpde.case.build import build_problem
-from mfpde.case.errors import CaseError, nearest, shown
+from mfpde.case.errors import CaseError, shown
 from mfpde.case.wide_resnet_schema import WideResNetTable
 from mfpde.energy import WideResNet
 from mfpde.energy.wide_resnets import SLABS
 from mfpde.problem import Problem
 from mfpde.study.readings import PlannedRun
+from mfpde.study.variants import labelled_solver
 from mfpde.study.wide_law import Law, approximated
 from mfpde.study.wide_resnet import (
     APPROXIMATIONS,
@@ -71,7 +72,7 @@ class WideResNetPlan:
 
 def plan(case: CaseFile, table: WideResNetTable, problem: Problem) -> WideResNetPlan:
     """The plan. Raises CaseError for what does not fit the case."""
-    number, solver = _network(case), _solver(case, table)
+    number, solver = _network(case), labelled_solver(case, table.solver)
     levels = _term(problem).depth.levels
     depths = _depths(table, levels, getattr(case.table.solver[solver], "cells", None))
     made = {name: _variant(case, number, solver, name) for name in APPROXIMATIONS}
@@ -116,15 +117,6 @@ def _network(case: CaseFile) -> int:
 
 def _term(problem: Problem) -> WideResNet:
     return next(term for term in problem.energy.terms.values() if isinstance(term, WideResNet))
-
-
-def _solver(case: CaseFile, table: WideResNetTable) -> int:
-    if table.solver is None:
-        return 0
-    if table.solver not in case.labels:
-        names = ", ".join(case.labels)
-        raise CaseError(("study", "solver"), f"got {shown(table.solver)}; accepted: {names}{nearest(table.solver, case.labels)}")
-    return case.labels.index(table.solver)
 
 
 def _variant(case: CaseFile, number: int, solver: int, name: str) -> CaseFile:
